@@ -1,0 +1,113 @@
+"""Quick start: are two images the same colour?
+
+Every image is wholly black or wholly white. A ResNet embeds both images of a pair, a fusion joins the two
+embeddings, and one linear layer says "same" or "different". With concatenation it cannot, whatever the training:
+a linear layer on [u; v] computes g(u) + h(v). Any fusion that lets u and v meet can.
+
+    python examples/black_white.py
+    python examples/black_white.py --fusion product --steps 50 --image-size 64
+"""
+
+import argparse
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+import pairfuse as pf
+
+FUSIONS = ["concat", "product", "abs-diff", "bilinear", "default"]
+CONTROLS = ["zero", "first-is-black", "second-is-black"]  # what concat can learn
+
+
+def build(fusion: str, seed: int) -> pf.SiameseComparator:
+    """The model: encoder, fusion, head."""
+    torch.manual_seed(seed)
+    encoder = pf.encoders.vision_encoder("resnet18", embedding_dim=64)
+    if fusion == "default":
+        return pf.SiameseComparator(encoder)  # product and abs-diff side by side
+    return pf.SiameseComparator(encoder, fusion, head="linear", allow_additive=True)  # concat would be refused
+
+
+def train(model: nn.Module, pairs: pf.data.BlackWhitePairs, device: str, title: str) -> list[float]:
+    """Plain PyTorch: binary cross-entropy on logits. Returns the loss of every step."""
+    model.to(device).train()
+    loss_function = nn.BCEWithLogitsLoss()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for x1, x2, y in tqdm(DataLoader(pairs, batch_size=16), desc=f"{title:>16}"):
+        loss = loss_function(model(x1.to(device), x2.to(device)), y.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def report(title: str, p: torch.Tensor, y: torch.Tensor) -> None:
+    """One row: the four probabilities, the cross-entropy and the accuracy over the four pairs."""
+    bce = nn.functional.binary_cross_entropy(p, y)
+    accuracy = ((p > 0.5) == (y > 0.5)).float().mean()
+    print(f"{title:>16}  " + "  ".join(f"{value:11.3f}" for value in p) + f"  {bce:6.3f}  {accuracy:8.0%}")
+
+
+def draw(path: str, losses: dict[str, list[float]], tables: dict[str, torch.Tensor]) -> None:
+    """Loss curves with the floor of an additive model, and the truth tables as a heat map."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for title, curve in losses.items():
+        left.plot(range(1, len(curve) + 1), curve, label=title, linewidth=2.5 if title == "concat" else 1.5)
+    left.axhline(math.log(2), color="black", linestyle="--", linewidth=1, label="ln 2: knows nothing")
+    left.set(xlabel="training step", ylabel="binary cross-entropy (train mode)", title='Learning "same colour?"')
+    left.set_ylim(0, 2)
+    left.legend()
+    right.imshow(torch.stack(list(tables.values())), vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
+    for row, table in enumerate(tables.values()):
+        for column, value in enumerate(table.tolist()):
+            right.text(column, row, f"{value:.2f}", ha="center", va="center")
+    right.set_xticks(range(4), ["black\nblack", "black\nwhite", "white\nblack", "white\nwhite"])
+    right.set_yticks(range(len(tables)), list(tables))
+    right.set_title("Probability of “same” after training (eval mode)")
+    figure.savefig(path, dpi=120)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fusion", nargs="+", choices=FUSIONS, default=FUSIONS, help="which to train (all)")
+    parser.add_argument("--steps", type=int, default=80, help="training steps, of 16 pairs each (80)")
+    parser.add_argument("--image-size", type=int, default=32, help="height and width in pixels (32)")
+    parser.add_argument("--device", default="cpu", help="where to train (cpu)")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the pairs (0)")
+    parser.add_argument("--plot", default="black_white.png", help="where the picture goes (black_white.png)")
+    options = parser.parse_args(arguments)
+
+    runs = [(fusion, "same") for fusion in options.fusion]
+    if "concat" in options.fusion:
+        runs += [("concat", control) for control in CONTROLS]
+    losses, tables, targets = {}, {}, {}
+    for fusion, target in runs:
+        title = fusion if target == "same" else target
+        pairs = pf.data.BlackWhitePairs(16 * options.steps, options.image_size, seed=options.seed, target=target)
+        model = build(fusion, options.seed)
+        losses[title] = train(model, pairs, options.device, title)
+        x1, x2, targets[title] = pairs.truth_table()
+        tables[title] = model.predict_proba(x1.to(options.device), x2.to(options.device)).cpu()
+
+    print(f"\n{'p(same)':>16}  black/black  black/white  white/black  white/white     BCE  accuracy")
+    report("right answer", targets[options.fusion[0]], targets[options.fusion[0]])
+    for title in options.fusion:
+        report(title, tables[title], targets[title])
+    if "concat" in options.fusion:
+        print("\nControls: questions about one image, or none, which concat can answer")
+        for title in CONTROLS:
+            report(title, tables[title], targets[title])
+
+    same = {"right answer": targets[options.fusion[0]]} | {title: tables[title] for title in options.fusion}
+    draw(options.plot, {title: losses[title] for title in options.fusion}, same)
+    print(f"\nThe picture is in {options.plot}")
+
+
+if __name__ == "__main__":
+    main()

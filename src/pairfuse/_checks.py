@@ -1,0 +1,59 @@
+"""The one place where arguments are checked and errors are worded."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def check_int(owner: str, argument: str, value: Any, *, least: int = 1) -> None:
+    """Raise unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{owner} expects {argument} to be an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"{owner} expects {argument} to be at least {least}, got {value}")
+
+
+def check_module(argument: str, value: Any) -> None:
+    """Raise unless `value` is a module: an instance, not its class or the function that builds it."""
+    if not isinstance(value, nn.Module):
+        advice = f": call it first, as in {argument}={value.__name__}(...)" if hasattr(value, "__name__") else ""
+        raise TypeError(f"SiameseComparator expects {argument} to be an nn.Module, got {value!r}{advice}")
+
+
+def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_features: int) -> None:
+    """Raise unless `u` and `v` are float embeddings `(..., D)` with the same leading dimensions."""
+    if not (u.is_floating_point() and v.is_floating_point()):
+        raise TypeError(f"{owner} expects floating-point embeddings, got u of dtype {u.dtype} and v of dtype {v.dtype}")
+    widths_fit = u.shape[-1:] == (in_features,) and v.shape[-1:] == (in2_features,)
+    if not widths_fit or u.shape[:-1] != v.shape[:-1]:
+        raise ValueError(
+            f"{owner} expects u of shape (..., {in_features}) and v of shape (..., {in2_features}) with the same "
+            f"leading dimensions, got u of shape {tuple(u.shape)} and v of shape {tuple(v.shape)}"
+        )
+
+
+def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: str) -> None:
+    """Raise unless an encoder returned one row of `width` features for each of its items."""
+    expected = f"{owner} must return embeddings of shape (B, D) = ({items}, {width})"
+    if not isinstance(embeddings, Tensor):
+        raise TypeError(f"{expected}, got {type(embeddings).__name__}: wrap the encoder so that it returns one tensor")
+    if tuple(embeddings.shape) == (items, width):
+        return
+    advice = ""
+    if embeddings.ndim == 4:
+        advice = ": that is a feature map; end the encoder with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"
+    elif embeddings.ndim == 3:
+        advice = ": that is a sequence; end the encoder with a pooling, such as a mean over dim 1"
+    elif embeddings.ndim == 2 and embeddings.shape[0] == items:
+        advice = f": pass embedding_dim={embeddings.shape[1]} to SiameseComparator, or build the fusion for that width"
+    raise ValueError(f"{expected}, got shape {tuple(embeddings.shape)}{advice}{hint}")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not known: it suggests the nearest and lists them all."""
+    known = list(known)
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"unknown {kind} {name!r}: {hint}The names are: {', '.join(known)}")

@@ -1,0 +1,275 @@
+"""`SiameseComparator`: encode two inputs, fuse the embeddings, score the pair."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from pairfuse._batches import (
+    Batch,
+    add_batch_dimension,
+    concatenate,
+    count_items,
+    describe,
+    fit_together,
+    tensors,
+)
+from pairfuse._checks import check_int, check_module
+from pairfuse._encoding import require_width, run_encoder
+from pairfuse.fusions import Fusion
+from pairfuse.fusions.stack import FusionSpec, as_fusion
+from pairfuse.heads import check_head, is_affine, make_head
+
+Side = Literal["left", "right"]
+
+
+class AdditiveComparatorError(ValueError):
+    """An additive fusion met an affine head: together they compute `g(u) + h(v)`, which cannot answer "same?"."""
+
+
+class SiameseComparator(nn.Module):
+    r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
+
+    Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
+    0.0 = different.
+
+    With one encoder for both sides ("tied") and inputs of equal shapes, the encoder runs **once**, over the
+    concatenated batch: faster, and both sides share their batch statistics in train mode. Otherwise it runs twice.
+
+    Args:
+        encoder: Any module from a batch of B items to embeddings `(B, D)`.
+        fusion: A `Fusion`, a registered name, or a list of either (a list is a `Stack`). The default is symmetric
+            and can always tell same from different.
+        head: `"linear"`, `"mlp"`, or a module from fused features `(B, F)` to logits `(B, K)` or `(B,)`. A module
+            is used as it is; the two names are initialised to suit the fusion.
+        right_encoder: An encoder of its own for `x2`.
+        embedding_dim: Width D of the embeddings, needed only where neither the encoder (`embedding_dim`,
+            `num_features`, `out_features`, or its last `nn.Linear`) nor a given `Fusion` tells.
+        item_ndim: How many dimensions one item has (an image: 3), so that a single unbatched pair is accepted.
+            Taken from `encoder.item_ndim` where that exists.
+        allow_additive: Allow an additive fusion with an affine head: right for a ranking model such as
+            Bradley–Terry, and for showing what goes wrong.
+
+    A fusion or head built from a name is placed where the encoder's first parameter is, in its dtype.
+
+    Shape:
+        - x1, x2: `(B, ...)`, or nested dicts, tuples or lists of tensors with the batch first; one item without
+          its batch dimension where `item_ndim` is known
+        - Output: `(B,)`, or `(B, K)` where the head has K > 1 outputs; `()` or `(K,)` for an unbatched pair
+
+    Raises:
+        AdditiveComparatorError: The fusion is additive and the head affine, and `allow_additive` is False.
+        TypeError: An argument is of the wrong kind.
+        ValueError: A width or a name does not fit, or inputs do not fit each other.
+
+    References:
+        Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural
+        Network*, NIPS 1993.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> from torch import nn
+        >>> model = pf.SiameseComparator(nn.Linear(8, 4), "product")
+        >>> model(torch.randn(5, 8), torch.randn(5, 8)).shape
+        torch.Size([5])
+        >>> pf.SiameseComparator(nn.Linear(8, 4), "concat")
+        Traceback (most recent call last):
+            ...
+        pairfuse.comparator.AdditiveComparatorError: Concat with an affine head computes g(u) + h(v), ...
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        fusion: FusionSpec = ("product", "abs-diff"),
+        head: str | nn.Module = "linear",
+        *,
+        right_encoder: nn.Module | None = None,
+        embedding_dim: int | None = None,
+        item_ndim: int | None = None,
+        allow_additive: bool = False,
+    ) -> None:
+        super().__init__()
+        check_module("encoder", encoder)
+        if right_encoder is encoder:
+            right_encoder = None
+        if right_encoder is not None:
+            check_module("right_encoder", right_encoder)
+        item_ndim = getattr(encoder, "item_ndim", None) if item_ndim is None else item_ndim
+        if item_ndim is not None:
+            check_int("SiameseComparator", "item_ndim", item_ndim, least=0)
+        self.encoder = encoder
+        self.right_encoder = right_encoder
+        self.item_ndim = item_ndim
+        self.fusion = _build_fusion(fusion, encoder, right_encoder, embedding_dim)
+        if isinstance(head, str):
+            head = make_head(head, self.fusion, like=_first_parameter(encoder))
+        check_module("head", head)
+        self.head = head
+        if self.additive and not allow_additive:
+            raise AdditiveComparatorError(
+                f"{type(self.fusion).__name__} with an affine head computes g(u) + h(v), and no such sum can tell "
+                "same from different (it is XNOR): the model would stay at chance. Take a fusion that is not "
+                "additive, such as fusion='product' or the default, or a head with a hidden layer, such as "
+                "head='mlp'. For a model that is additive on purpose (a ranking, say) pass allow_additive=True."
+            )
+        check_head(head, self.fusion.out_features)
+
+    @property
+    def tied(self) -> bool:
+        """Whether one encoder serves both sides."""
+        return self.right_encoder is None
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether swapping the inputs provably leaves every logit as it is: tied, with a symmetric fusion."""
+        return self.tied and self.fusion.symmetry == "symmetric"
+
+    @property
+    def additive(self) -> bool:
+        """Whether the logit is provably `g(x1) + h(x2)`, so that "same or different" is out of reach."""
+        return self.fusion.additive and is_affine(self.head)
+
+    @override
+    def forward(self, x1: Batch, x2: Batch) -> Tensor:
+        """Score pairs: logits of shape `(B,)` or `(B, K)`."""
+        single1, single2 = self._is_single("x1", x1), self._is_single("x2", x2)
+        if single1 != single2:
+            raise ValueError(
+                f"x1 and x2 must both be batches or both be single items of {self.item_ndim} dimensions, "
+                f"got x1 of {describe(x1)} and x2 of {describe(x2)}"
+            )
+        if single1:
+            x1, x2 = add_batch_dimension(x1), add_batch_dimension(x2)
+        u, v = self._encode_both(x1, x2)  # (B, D), (B, D2)
+        logits: Tensor = self.head(self.fusion(u, v))  # (B, K)
+        if logits.ndim > 1 and logits.shape[-1] == 1:
+            logits = logits.squeeze(-1)  # (B,)
+        return logits.squeeze(0) if single1 else logits
+
+    @torch.no_grad()
+    def predict_proba(self, x1: Batch, x2: Batch) -> Tensor:
+        """The probability that each pair is the same, in eval mode and without gradients.
+
+        The mode of every submodule is restored afterwards, also after an error.
+
+        Args:
+            x1: As for calling the model.
+            x2: As for calling the model.
+
+        Returns:
+            Probabilities in [0, 1], of the logits' shape: `sigmoid(logits)`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4), "abs-diff")
+            >>> x = torch.randn(1, 8)
+            >>> model.predict_proba(x, x)  # a distance of 0: the head starts at 95 %
+            tensor([0.9526])
+        """
+        with _eval_mode(self):
+            logits: Tensor = self(x1, x2)
+        return logits.sigmoid()
+
+    def encode(self, x: Batch, *, side: Side = "left") -> Tensor:
+        """Embed items, in the present mode and with gradients.
+
+        Args:
+            x: A batch of items, or a single item where `item_ndim` is known.
+            side: Which encoder to use, where there are two.
+
+        Returns:
+            Embeddings `(B, D)`; `(D,)` for a single item.
+
+        Raises:
+            ValueError: The side is unknown, or the encoder does not return `(B, D)`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).encode(torch.randn(3, 8)).shape
+            torch.Size([3, 4])
+        """
+        if side not in ("left", "right"):
+            raise ValueError(f"side must be 'left' or 'right', got {side!r}")
+        single = self._is_single("x", x)
+        embedding = self._encode(add_batch_dimension(x) if single else x, side, name="x", given=x)
+        return embedding.squeeze(0) if single else embedding
+
+    def _encode_both(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
+        size1, size2 = count_items("x1", x1), count_items("x2", x2)
+        if size1 != size2:
+            raise ValueError(
+                f"x1 and x2 must hold the same number of items, got {size1} (x1 of {describe(x1)}) "
+                f"and {size2} (x2 of {describe(x2)})"
+            )
+        if self.tied and fit_together(x1, x2):
+            both = self._encode(concatenate(x1, x2), "left", name="x1", given=x1)  # (2B, D)
+            return both[:size1], both[size1:]
+        return (
+            self._encode(x1, "left", name="x1", given=x1),
+            self._encode(x2, "right", name="x2", given=x2),
+        )
+
+    def _encode(self, x: Batch, side: Side, *, name: str, given: Batch) -> Tensor:
+        encoder, width = self.encoder, self.fusion.in_features
+        if side == "right":
+            encoder, width = self.right_encoder or encoder, self.fusion.in2_features
+        return run_encoder(encoder, x, width, name=name, given=given, item_ndim=self.item_ndim)
+
+    def _is_single(self, name: str, x: Batch) -> bool:
+        """Whether `x` is one item without its batch dimension; never, where `item_ndim` is not known."""
+        if self.item_ndim is None:
+            return False
+        ndims = {tensor.ndim for tensor in tensors(name, x)}
+        if ndims not in ({self.item_ndim}, {self.item_ndim + 1}):
+            raise ValueError(
+                f"{name} must have {self.item_ndim + 1} dimensions (a batch of items) or {self.item_ndim} (one item), "
+                f"since item_ndim={self.item_ndim}, got {describe(x)}"
+            )
+        return ndims == {self.item_ndim}
+
+    @override
+    def extra_repr(self) -> str:
+        return f"tied={self.tied}, symmetric={self.symmetric}, additive={self.additive}, item_ndim={self.item_ndim}"
+
+
+def _build_fusion(
+    spec: FusionSpec, encoder: nn.Module, right_encoder: nn.Module | None, embedding_dim: int | None
+) -> Fusion:
+    """The comparator's fusion, for the widths that its encoders have."""
+    if embedding_dim is not None:
+        check_int("SiameseComparator", "embedding_dim", embedding_dim)
+    parts = spec if isinstance(spec, (list, tuple)) else [spec]
+    built = next((part for part in parts if isinstance(part, Fusion)), None)
+    left = require_width("encoder", encoder, embedding_dim, built.in_features if built else None)
+    right = left
+    if right_encoder is not None:
+        right = require_width("right_encoder", right_encoder, embedding_dim, built.in2_features if built else None)
+    fusion = as_fusion(spec, left, right, like=_first_parameter(encoder))
+    if (fusion.in_features, fusion.in2_features) != (left, right):
+        raise ValueError(
+            f"fusion {type(fusion).__name__} expects embeddings of widths {fusion.in_features} (u) and "
+            f"{fusion.in2_features} (v), but the encoders give {left} and {right}. Build the fusion for these, or "
+            "pass embedding_dim=... if the encoder returns another width than it tells"
+        )
+    return fusion
+
+
+def _first_parameter(encoder: nn.Module) -> Tensor | None:
+    """The parameter whose device and dtype the modules built from a name take over."""
+    return next((parameter for parameter in encoder.parameters() if parameter.is_floating_point()), None)
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside, the former mode of every submodule afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,121 @@
+"""The contract that every fusion keeps."""
+
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from pairfuse._checks import check_embeddings, check_int
+
+Symmetry = Literal["symmetric", "antisymmetric", "none"]
+Xnor = Literal["never", "generic", "always"]
+
+
+class Fusion(nn.Module):
+    """Combine two embeddings into one vector of fused features: `(u, v)` → `fusion(u, v)`.
+
+    A subclass declares `symmetry`, `additive` and `xnor`, writes `fuse`, and sets `out_features` where it is not `in_features`.
+    The comparator enforces what is declared, and the test suite proves it.
+
+    Attributes:
+        symmetry: `"symmetric"`: `f(u, v) = f(v, u)`; `"antisymmetric"`: `f(u, v) = −f(v, u)`; or `"none"`.
+        additive: Whether `f(u, v) = g(u) + h(v)`: then no affine head on it can answer "same or different".
+        xnor: Whether one linear layer with bias can tell (a, a), (b, b) from (a, b), (b, a) for a ≠ b and some
+            parameters of the fusion: `"never"`, `"generic"` (except where a and b stand in a special position),
+            or `"always"`.
+        contrast: The mean of a feature over same pairs (u, u), and over different pairs (u, v) of independent
+            standard normal embeddings; heads are initialised by it. Optional: `(0.0, 0.0)` says nothing.
+        two_widths: Whether `u` and `v` may differ in width. Optional: False.
+        in_features: Width D of `u`.
+        in2_features: Width D2 of `v`.
+        out_features: Width F of the fused features.
+
+    Args:
+        in_features: Width D of the left embedding `u`, at least 1.
+        in2_features: Width of the right embedding `v`; the same as `in_features` by default.
+
+    Shape:
+        - u: `(..., D)`
+        - v: `(..., D2)`, with the same leading dimensions
+        - Output: `(..., F)`, where F is `out_features`
+
+    Raises:
+        TypeError: A fact is not declared, or the embeddings are not floating-point.
+        ValueError: A fact, a width or a shape is not as it must be.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> class Larger(pf.Fusion):
+        ...     symmetry, additive, xnor = "symmetric", False, "generic"
+        ...     def fuse(self, u, v):
+        ...         return torch.maximum(u, v)
+        >>> Larger(3)(torch.tensor([[1.0, 5.0, 2.0]]), torch.tensor([[4.0, 0.0, 2.0]]))
+        tensor([[4., 5., 2.]])
+    """
+
+    symmetry: Symmetry
+    additive: bool
+    xnor: Xnor
+    contrast: tuple[float, float] = (0.0, 0.0)
+    two_widths: bool = False
+
+    in_features: int
+    in2_features: int
+    out_features: int
+
+    def __init__(self, in_features: int, *, in2_features: int | None = None) -> None:
+        super().__init__()
+        name = type(self).__name__
+        _check_facts(type(self))
+        in2_features = in_features if in2_features is None else in2_features
+        check_int(name, "in_features", in_features)
+        check_int(name, "in2_features", in2_features)
+        if in2_features != in_features and not self.two_widths:
+            raise ValueError(
+                f"{name} expects embeddings of one width, got in_features={in_features} and in2_features={in2_features}"
+            )
+        self.in_features = in_features
+        self.in2_features = in2_features
+        self.out_features = in_features
+
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        """Fuse embeddings whose shapes have been checked: `(..., D)`, `(..., D2)` → `(..., F)`.
+
+        Write it so that it works under any leading dimensions and treats every row alike.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define fuse(self, u, v)")
+
+    @override
+    def forward(self, u: Tensor, v: Tensor) -> Tensor:
+        """Check the shapes once, then `fuse`."""
+        check_embeddings(type(self).__name__, u, v, self.in_features, self.in2_features)
+        fused = self.fuse(u, v)
+        if fused.shape[-1] != self.out_features:
+            raise ValueError(
+                f"{type(self).__name__} has out_features={self.out_features}, but its fuse returned "
+                f"shape {tuple(fused.shape)}: set self.out_features in __init__"
+            )
+        return fused
+
+    @override
+    def extra_repr(self) -> str:
+        in2 = f", in2_features={self.in2_features}" if self.in2_features != self.in_features else ""
+        return f"in_features={self.in_features}{in2}, out_features={self.out_features}"
+
+
+def _check_facts(fusion: type[Fusion]) -> None:
+    """Raise unless the class declares every fact with a value that exists."""
+    allowed: dict[str, tuple[Any, ...]] = {
+        "symmetry": get_args(Symmetry),
+        "additive": (True, False),
+        "xnor": get_args(Xnor),
+    }
+    for fact, values in allowed.items():
+        declared = getattr(fusion, fact, None)
+        if isinstance(declared, property):  # told by the instance: a stack's facts are those of its parts
+            continue
+        if declared not in values:
+            raise TypeError(
+                f"{fusion.__name__} must declare `{fact}` as one of {', '.join(map(repr, values))} "
+                f"in its class body (got {declared!r})"
+            )
