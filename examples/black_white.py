@@ -5,7 +5,7 @@ embeddings, and one linear layer says "same" or "different". With concatenation 
 a linear layer on [u; v] computes g(u) + h(v). Any fusion that lets u and v meet can.
 
     python examples/black_white.py
-    python examples/black_white.py --fusion product --steps 50 --image-size 64
+    python examples/black_white.py --fusion product --steps 50 --image-size 32
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tqdm import tqdm
 import pairfuse as pf
 
 FUSIONS = ["concat", "product", "abs-diff", "bilinear", "default"]
-CONTROLS = ["zero", "first-is-black", "second-is-black"]  # what concat can learn
+CONTROLS: list[pf.data.Target] = ["zero", "first-is-black", "second-is-black"]  # what concat can learn
 
 
 def build(fusion: str, seed: int) -> pf.SiameseComparator:
@@ -59,14 +59,14 @@ def draw(path: str, losses: dict[str, list[float]], tables: dict[str, torch.Tens
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     for title, curve in losses.items():
         left.plot(range(1, len(curve) + 1), curve, label=title, linewidth=2.5 if title == "concat" else 1.5)
-    left.axhline(math.log(2), color="black", linestyle="--", linewidth=1, label="ln 2: knows nothing")
-    left.set(xlabel="training step", ylabel="binary cross-entropy (train mode)", title='Learning "same colour?"')
-    left.set_ylim(0, 2)
+    left.axhline(math.log(2), color="black", linestyle="--", linewidth=1, label="ln 2, a coin toss")
+    left.set(xlabel="training step", ylabel="binary cross-entropy (train mode)", ylim=(0, 1.5))
+    left.set_title("Learning to say “same” or “different”")
     left.legend()
-    right.imshow(torch.stack(list(tables.values())), vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
+    right.imshow(torch.stack(list(tables.values())), vmin=0, vmax=1, cmap="Blues", aspect="auto")
     for row, table in enumerate(tables.values()):
         for column, value in enumerate(table.tolist()):
-            right.text(column, row, f"{value:.2f}", ha="center", va="center")
+            right.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else "black")
     right.set_xticks(range(4), ["black\nblack", "black\nwhite", "white\nblack", "white\nwhite"])
     right.set_yticks(range(len(tables)), list(tables))
     right.set_title("Probability of “same” after training (eval mode)")
@@ -74,16 +74,17 @@ def draw(path: str, losses: dict[str, list[float]], tables: dict[str, torch.Tens
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Train, print the truth tables, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fusion", nargs="+", choices=FUSIONS, default=FUSIONS, help="which to train (all)")
     parser.add_argument("--steps", type=int, default=80, help="training steps, of 16 pairs each (80)")
-    parser.add_argument("--image-size", type=int, default=32, help="height and width in pixels (32)")
+    parser.add_argument("--image-size", type=int, default=64, help="height and width in pixels (64)")
     parser.add_argument("--device", default="cpu", help="where to train (cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the pairs (0)")
     parser.add_argument("--plot", default="black_white.png", help="where the picture goes (black_white.png)")
     options = parser.parse_args(arguments)
 
-    runs = [(fusion, "same") for fusion in options.fusion]
+    runs: list[tuple[str, pf.data.Target]] = [(fusion, "same") for fusion in options.fusion]
     if "concat" in options.fusion:
         runs += [("concat", control) for control in CONTROLS]
     losses, tables, targets = {}, {}, {}

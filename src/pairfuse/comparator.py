@@ -106,7 +106,7 @@ class SiameseComparator(nn.Module):
         self.item_ndim = item_ndim
         self.fusion = _build_fusion(fusion, encoder, right_encoder, embedding_dim)
         if isinstance(head, str):
-            head = make_head(head, self.fusion, like=_first_parameter(encoder))
+            head = make_head(head, self.fusion, tied=self.tied, like=_first_parameter(encoder))
         check_module("head", head)
         self.head = head
         if self.additive and not allow_additive:

@@ -18,7 +18,7 @@ _MONOTONE = (
 _PROBABILITIES = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
 
 
-def make_head(name: str, fusion: Fusion, *, like: Tensor | None = None) -> nn.Module:
+def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | None = None) -> nn.Module:
     """Build the head `"linear"` or `"mlp"` for a fusion, started where it can learn.
 
     `"linear"` is `nn.Linear(F, 1)`; `"mlp"` is `nn.Linear(F, 64)`, `nn.ReLU`, `nn.Linear(64, 1)`.
@@ -31,12 +31,16 @@ def make_head(name: str, fusion: Fusion, *, like: Tensor | None = None) -> nn.Mo
     logit +3 and a typical different pair −3. On `|u − v|`: bias +3, weights below 0. On `u ∘ v`: bias −3, weights
     above 0. On both together the bias is almost 0. Features without contrast keep the default of `nn.Linear`.
 
+    With two encoders (`tied=False`) the two embeddings of a same pair have nothing in common yet, so that no
+    contrast holds and every layer keeps the default of `nn.Linear`.
+
     The hidden layer of `"mlp"` keeps its default; its last bias starts where that of the linear head does: it is
     the answer for a pair of which all features are 0.
 
     Args:
         name: `"linear"` or `"mlp"`.
         fusion: The fusion whose features the head reads.
+        tied: Whether u and v come from one encoder.
         like: A tensor whose device and dtype the parameters get.
 
     Returns:
@@ -61,7 +65,7 @@ def make_head(name: str, fusion: Fusion, *, like: Tensor | None = None) -> nn.Mo
     else:
         raise unknown_name("head", name, ["linear", "mlp"])
 
-    contrasts = _contrasts(fusion)
+    contrasts = _contrasts(fusion) if tied else []
     strength = sum((same - different) ** 2 for same, different in contrasts)
     if strength > 0:
         scale = 2 * START_LOGIT / strength

@@ -14,8 +14,8 @@ Xnor = Literal["never", "generic", "always"]
 class Fusion(nn.Module):
     """Combine two embeddings into one vector of fused features: `(u, v)` → `fusion(u, v)`.
 
-    A subclass declares `symmetry`, `additive` and `xnor`, writes `fuse`, and sets `out_features` where it is not `in_features`.
-    The comparator enforces what is declared, and the test suite proves it.
+    A subclass declares `symmetry`, `additive` and `xnor`, writes `fuse`, and sets `out_features` where it is not
+    `in_features`. The comparator enforces what is declared, and the test suite proves it.
 
     Attributes:
         symmetry: `"symmetric"`: `f(u, v) = f(v, u)`; `"antisymmetric"`: `f(u, v) = −f(v, u)`; or `"none"`.

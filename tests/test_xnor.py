@@ -1,0 +1,119 @@
+"""`xnor_margin`: exact, differentiable, batched."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import exact, segments_meet
+from strategies import GRID, embedding_pairs
+
+import pairfuse as pf
+from pairfuse.xnor import _segment_distance
+
+
+def integer_bilinear(width: int, out_features: int, weights: list[float]) -> pf.fusions.Bilinear:
+    fusion = pf.fusions.Bilinear(width, out_features, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        fusion.weight.copy_(torch.tensor(weights).view_as(fusion.weight))
+    return fusion
+
+
+@given(data=st.data())
+def test_segments_meet_iff_exact_arithmetic_says_so(data):
+    """The closed form and Gaussian elimination over fractions agree on segments in free and special positions."""
+    width = data.draw(st.integers(1, 3))
+    small = st.integers(-3, 3).map(float)
+    points = [data.draw(st.lists(small, min_size=width, max_size=width)) for _ in range(4)]
+    distance = _segment_distance(*(torch.tensor(point).double() for point in points))
+    meet = segments_meet(*([Fraction(x) for x in point] for point in points))
+    assert (distance < 1e-12) == meet
+
+
+@given(pair=embedding_pairs(max_width=2), data=st.data())
+def test_zero_iff_the_exact_segments_meet(pair, data):
+    """For asymmetric features, where both segments have length: 0.0 iff they meet in exact arithmetic."""
+    a, b = pair
+    count = data.draw(st.integers(1, 3))
+    weights = data.draw(st.lists(GRID, min_size=count * len(a) ** 2, max_size=count * len(a) ** 2))
+    fusion = integer_bilinear(len(a), count, weights)
+    points = [exact(fusion(x, y).detach()) for x, y in ((a, a), (b, b), (a, b), (b, a))]
+    assert (pf.xnor_margin(fusion, a, b) == 0) == segments_meet(*points)
+
+
+@given(pair=embedding_pairs())
+def test_a_positive_margin_is_a_separating_head(pair):
+    """The line between the closest points is a linear head that separates by exactly the margin."""
+    a, b = pair
+    fusion = pf.fusions.Stack([pf.fusions.Product(len(a)), pf.fusions.AbsDiff(len(a))])
+    margin = pf.xnor_margin(fusion, a, b)
+    same = torch.stack([fusion(a, a), fusion(b, b)])
+    different = fusion(a, b)  # symmetric: (b, a) is the same point
+    share = torch.linspace(0, 1, 20001, dtype=torch.float64)[:, None]
+    nearest = (share * same[0] + (1 - share) * same[1] - different).norm(dim=1).min()
+    torch.testing.assert_close(margin, nearest, rtol=1e-3, atol=1e-3)
+    assert margin > 0
+
+
+@pytest.mark.parametrize("name", ["product", "abs-diff", "bilinear"])
+def test_is_differentiable(name):
+    """The gradient, in the embeddings and the parameters, agrees with finite differences."""
+    fusion = pf.make_fusion(name, 3).double()
+    a, b = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    positive = pf.xnor_margin(fusion, a, b) > 0.05  # away from the kink at 0
+    assert positive.any()
+    a, b = a[positive].detach().requires_grad_(), b[positive].detach().requires_grad_()
+    torch.autograd.gradcheck(lambda a, b, *_: pf.xnor_margin(fusion, a, b), (a, b, *fusion.parameters()))
+
+
+def test_gradient_is_finite_where_nothing_can_be_told():
+    """At margin 0 the gradient is 0, not NaN."""
+    a, b = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+    margin = pf.xnor_margin(pf.fusions.Concat(3), a, b)
+    margin.sum().backward()
+    assert (margin == 0).all()
+    assert (a.grad == 0).all()
+
+
+def test_leading_dimensions_and_dtype():
+    """(..., D) gives (...), in the dtype of a, row by row."""
+    fusion = pf.fusions.AbsDiff(4)
+    a, b = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    margin = pf.xnor_margin(fusion, a, b)
+    assert margin.shape == (2, 3)
+    assert margin.dtype == torch.float32
+    torch.testing.assert_close(margin, (a - b).norm(dim=-1))
+    assert pf.xnor_margin(fusion, a[0, 0], b[0, 0]).shape == ()
+    assert pf.xnor_margin(fusion, a[:, :0], b[:, :0]).shape == (2, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["concat", "product"])
+def test_real_embeddings_that_cannot_be_told_apart_have_margin_zero(name, dtype):
+    """Rounding never makes a margin out of nothing: the fusion is computed in float64."""
+    a = torch.rand(200, 7).to(dtype)
+    b = a * 2 if name == "product" else torch.rand(200, 7).to(dtype)
+    assert (pf.xnor_margin(pf.make_fusion(name, 7), a, b) == 0).all()
+
+
+def test_equal_embeddings_have_margin_zero():
+    """Where a equals b there is nothing to tell apart."""
+    a = torch.randn(3, 4)
+    assert (pf.xnor_margin(pf.fusions.AbsDiff(4), a, a) == 0).all()
+
+
+def test_leaves_the_fusion_as_it_was():
+    """Parameters keep their dtype and get no gradient unless one is asked for."""
+    fusion = pf.fusions.Bilinear(3, 2)
+    pf.xnor_margin(fusion, torch.randn(3), torch.randn(3))
+    assert fusion.weight.dtype == torch.float32
+    assert fusion.weight.grad is None
+
+
+def test_two_widths_are_refused():
+    """(a, a) makes no sense where the two sides differ in width."""
+    with pytest.raises(ValueError, match=r"one encoder, but Concat has in_features=3 and in2_features=2"):
+        pf.xnor_margin(pf.fusions.Concat(3, in2_features=2), torch.randn(3), torch.randn(3))
+    with pytest.raises(ValueError, match=r"Product expects u of shape \(\.\.\., 4\)"):
+        pf.xnor_margin(pf.fusions.Product(4), torch.randn(3), torch.randn(3))
