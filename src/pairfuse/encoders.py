@@ -45,7 +45,10 @@ def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = N
     names = models.list_models(module=models)
     if name not in names:
         raise unknown_name("torchvision classification model", name, names)
-    model: nn.Module = models.get_model(name, weights=weights)
+    # Without weights these two families would warn of a default that is to change: say what it is.
+    plain = name in ("googlenet", "inception_v3") and weights is None
+    options = {"aux_logits": False, "init_weights": True} if plain else {}
+    model: nn.Module = models.get_model(name, weights=weights, **options)
     _drop_auxiliary_classifiers(model)
     if isinstance(model, models.SqueezeNet):  # the one family that classifies by a convolution
         features: int = model.classifier[1].in_channels

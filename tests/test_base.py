@@ -1,0 +1,98 @@
+"""The contract: what a fusion must declare, and what it says of input that does not fit."""
+
+import re
+
+import pytest
+import torch
+
+import pairfuse as pf
+
+
+def declare(**facts):
+    return type("Mine", (pf.Fusion,), {"fuse": lambda self, u, v: u * v, **facts})
+
+
+FACTS = {"symmetry": "symmetric", "additive": False, "xnor": "generic"}
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_every_fact_must_be_declared(fact):
+    facts = {name: value for name, value in FACTS.items() if name != fact}
+    with pytest.raises(TypeError, match=rf"Mine must declare `{fact}` as one of .* \(got None\)"):
+        declare(**facts)(3)
+
+
+@pytest.mark.parametrize(("fact", "value"), [("symmetry", "yes"), ("additive", "no"), ("xnor", True)])
+def test_a_fact_has_one_of_its_values(fact, value):
+    with pytest.raises(TypeError, match=rf"Mine must declare `{fact}` as one of"):
+        declare(**{**FACTS, fact: value})(3)
+
+
+def test_fuse_must_be_written():
+    class Mine(pf.Fusion):
+        symmetry, additive, xnor = "symmetric", False, "generic"
+
+    with pytest.raises(NotImplementedError, match=r"Mine must define fuse\(self, u, v\)"):
+        Mine(3)(torch.zeros(1, 3), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("u", "v"),
+    [
+        ((2, 3), (2, 4)),
+        ((2, 4), (2, 3)),
+        ((2, 4), (3, 4)),
+        ((4,), (1, 4)),
+        ((5, 4), (5, 1)),
+        ((50,), (50, 1)),
+        ((), ()),
+    ],
+)
+def test_shapes_that_do_not_fit(u, v):
+    """Nothing is broadcast in silence; both shapes are shown."""
+
+    message = re.escape(
+        f"u of shape (..., 4) and v of shape (..., 4) with the same leading dimensions, got u of shape {u}"
+    )
+    with pytest.raises(ValueError, match=f"Product expects {message} and v of shape {re.escape(str(v))}"):
+        pf.fusions.Product(4)(torch.zeros(u), torch.zeros(v))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_embeddings_must_be_floats(dtype):
+    """|u − v| of uint8 would wrap around."""
+    with pytest.raises(TypeError, match=f"AbsDiff expects floating-point embeddings, got u of dtype {dtype}"):
+        pf.fusions.AbsDiff(2)(torch.zeros(2, dtype=dtype), torch.zeros(2, dtype=dtype))
+
+
+def test_out_features_must_be_true():
+    class Both(pf.Fusion):
+        symmetry, additive, xnor = "none", True, "never"
+
+        def fuse(self, u, v):
+            return torch.cat([u, v], -1)
+
+    with pytest.raises(ValueError, match=r"Both has out_features=3, but its fuse returned shape \(2, 6\)"):
+        Both(3)(torch.zeros(2, 3), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("name", ["product", "abs-diff"])
+def test_one_width_where_the_formula_needs_one(name):
+    with pytest.raises(ValueError, match="expects embeddings of one width, got in_features=3 and in2_features=2"):
+        pf.make_fusion(name, 3, in2_features=2)
+
+
+@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_widths_are_positive_integers(value, error):
+    with pytest.raises(error, match="Product expects in_features to be"):
+        pf.fusions.Product(value)
+
+
+def test_two_widths():
+    """Where the formula allows it, the two sides may differ."""
+    u, v = torch.randn(4, 3), torch.randn(4, 2)
+    concat, bilinear = pf.fusions.Concat(3, in2_features=2), pf.fusions.Bilinear(3, 5, in2_features=2)
+    assert torch.equal(concat(u, v), torch.cat([u, v], 1))
+    expected = torch.nn.functional.bilinear(u, v, bilinear.weight, bilinear.bias)
+    torch.testing.assert_close(bilinear(u, v), expected)
+    assert repr(concat) == "Concat(in_features=3, in2_features=2, out_features=5)"

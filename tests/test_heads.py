@@ -1,0 +1,104 @@
+"""Heads: their start, and the proof that one is affine."""
+
+import pytest
+import torch
+from torch import nn
+
+import pairfuse as pf
+from pairfuse.fusions import AbsDiff, Bilinear, Concat, Product, Stack
+from pairfuse.heads import check_head, is_affine, make_head
+
+
+def test_linear_and_mlp_are_plain_layers():
+    assert repr(make_head("linear", Product(5))) == repr(nn.Linear(5, 1))
+    mlp = make_head("mlp", Stack([Product(5), AbsDiff(5)]))
+    assert repr(mlp) == repr(nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 1)))
+
+
+@pytest.mark.parametrize("width", [1, 8, 512])
+@pytest.mark.parametrize("parts", [[Product], [AbsDiff], [Product, AbsDiff], [Product, Product, AbsDiff]])
+def test_linear_starts_as_a_classifier_of_standard_normal_pairs(parts, width):
+    """Before any training: a typical same pair at logit +3, a typical different pair at −3."""
+    fusion = Stack([part(width) for part in parts])
+    head = make_head("linear", fusion)
+    u, v = torch.randn(100_000 // width, width), torch.randn(100_000 // width, width)
+    assert head(fusion(u, u)).mean().item() == pytest.approx(3, abs=0.3)
+    assert head(fusion(u, v)).mean().item() == pytest.approx(-3, abs=0.3)
+
+
+def test_a_head_on_a_distance_starts_above_zero():
+    """Of u = v it sees its bias only: 3, and weights below 0."""
+    head = make_head("linear", AbsDiff(6))
+    assert head.bias.item() == 3
+    assert (head.weight < 0).all()
+    assert make_head("mlp", AbsDiff(6))[-1].bias.item() == 3
+
+
+@pytest.mark.parametrize(("fusion", "tied"), [(Concat(4), True), (Bilinear(4), True), (AbsDiff(4), False)])
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_without_contrast_the_start_is_that_of_nn_linear(name, fusion, tied):
+    torch.manual_seed(3)
+    head = make_head(name, fusion, tied=tied)
+    torch.manual_seed(3)
+    last = nn.Linear(fusion.out_features if name == "linear" else 64, 1)
+    first = last if name == "linear" else nn.Linear(fusion.out_features, 64)
+    ours = head if name == "linear" else head[0]
+    assert torch.equal(ours.weight, first.weight)
+
+
+def test_features_without_contrast_keep_their_start():
+    """In a mixed stack only the features that have a contrast are set."""
+    head = make_head("linear", Stack([Concat(3), Product(3)]))
+    assert head.weight[0, :6].unique().numel() == 6
+    assert torch.allclose(head.weight[0, 6:], torch.tensor(2.0))  # 2 · 3 / D
+
+
+def test_unknown_head():
+    with pytest.raises(ValueError, match="unknown head 'liner': did you mean 'linear'"):
+        make_head("liner", Product(3))
+
+
+LINEAR = nn.Linear(4, 4)
+AFFINE = [
+    LINEAR,
+    nn.Identity(),
+    nn.Sequential(),
+    nn.Sequential(LINEAR, LINEAR),
+    nn.Sequential(nn.Dropout(), LINEAR, nn.Identity(), nn.BatchNorm1d(4), nn.Sequential(nn.Dropout(), LINEAR)),
+    nn.Sequential(LINEAR, nn.Sigmoid()),
+    nn.Sequential(LINEAR, nn.Dropout(), nn.Tanh(), nn.Sigmoid(), nn.Identity()),
+    nn.Sequential(nn.Sequential(LINEAR, nn.ReLU())),
+]
+NOT_AFFINE = [
+    nn.Sequential(LINEAR, nn.ReLU(), LINEAR),
+    nn.Sequential(nn.Tanh(), LINEAR),
+    nn.Sequential(LINEAR, nn.GELU()),  # falls before it rises: XNOR is within reach
+    nn.Sequential(LINEAR, nn.LayerNorm(4), LINEAR),
+    nn.Sequential(LINEAR, nn.Softmax(dim=-1)),
+    nn.MultiheadAttention(4, 1),
+]
+
+
+@pytest.mark.parametrize("head", AFFINE)
+def test_affine_heads(head):
+    assert is_affine(head)
+
+
+@pytest.mark.parametrize("head", NOT_AFFINE)
+def test_heads_not_known_to_be_affine(head):
+    assert not is_affine(head)
+
+
+def test_width_of_the_first_layer():
+    message = r"head expects 3 features, but the fusion gives 4: begin it with nn\.Linear\(4, \.\.\.\)"
+    for head in (nn.Linear(3, 1), nn.Sequential(nn.Dropout(), nn.Linear(3, 1))):
+        with pytest.raises(ValueError, match=message):
+            check_head(head, 4)
+    for head in (nn.Linear(4, 1), nn.LazyLinear(1), nn.Identity(), nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 1))):
+        check_head(head, 4)
+
+
+@pytest.mark.parametrize("link", [nn.Sigmoid(), nn.LogSigmoid(), nn.Softmax(-1), nn.LogSoftmax(-1)])
+def test_a_head_returns_logits(link):
+    with pytest.raises(ValueError, match=f"head must return logits, got a head that ends in {type(link).__name__}"):
+        pf.SiameseComparator(nn.Linear(4, 4), "product", nn.Sequential(nn.Linear(4, 1), link))

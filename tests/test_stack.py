@@ -1,0 +1,73 @@
+"""Features side by side, and the facts of the whole."""
+
+import pytest
+import torch
+
+import pairfuse as pf
+from pairfuse.fusions import AbsDiff, Bilinear, Concat, Product, Stack
+from pairfuse.fusions.stack import as_fusion
+
+
+def test_features_stand_side_by_side():
+    stack = Stack([Product(3), AbsDiff(3), Concat(3)])
+    u, v = torch.randn(2, 3), torch.randn(2, 3)
+    assert torch.equal(stack(u, v), torch.cat([u * v, (u - v).abs(), u, v], dim=1))
+    assert stack.out_features == 12
+
+
+@pytest.mark.parametrize(
+    ("parts", "symmetry", "additive", "xnor"),
+    [
+        ([Product(2), AbsDiff(2)], "symmetric", False, "always"),
+        ([Product(2), Bilinear(2, symmetric=True)], "symmetric", False, "generic"),
+        ([Product(2), Bilinear(2)], "none", False, "generic"),
+        ([Concat(2), Concat(2)], "none", True, "never"),
+        ([Concat(2), Product(2)], "none", False, "generic"),
+        ([Stack([Product(2)]), AbsDiff(2)], "symmetric", False, "always"),
+    ],
+)
+def test_facts_are_those_of_the_parts(parts, symmetry, additive, xnor):
+    stack = Stack(parts)
+    assert (stack.symmetry, stack.additive, stack.xnor) == (symmetry, additive, xnor)
+
+
+def test_declared_symmetry_holds():
+    stack = Stack([Product(3), Bilinear(3, 2, symmetric=True), AbsDiff(3)])
+    u, v = torch.randn(5, 3), torch.randn(5, 3)
+    torch.testing.assert_close(stack(u, v), stack(v, u))
+
+
+def test_parameters_of_the_parts_are_seen():
+    stack = Stack([Bilinear(3), Product(3), Bilinear(3)])
+    assert set(stack.state_dict()) == {"parts.0.weight", "parts.0.bias", "parts.2.weight", "parts.2.bias"}
+
+
+def test_a_stack_of_nothing():
+    with pytest.raises(ValueError, match="Stack expects at least one fusion, got none"):
+        Stack([])
+    with pytest.raises(ValueError, match="Stack expects at least one fusion, got none"):
+        pf.SiameseComparator(torch.nn.Linear(2, 2), [])
+
+
+def test_parts_of_different_widths():
+    with pytest.raises(ValueError, match=r"parts of one \(in_features, in2_features\), got \[\(2, 2\), \(3, 3\)\]"):
+        Stack([Product(2), Product(3)])
+
+
+@pytest.mark.parametrize("part", ["product", Product, torch.nn.Linear(2, 2)])
+def test_parts_are_fusions(part):
+    with pytest.raises(TypeError, match="Stack expects fusions, got"):
+        Stack([part])
+
+
+def test_a_fusion_argument_may_be_a_fusion_a_name_or_a_list():
+    product = Product(3)
+    assert as_fusion(product, 3, 3) is product
+    assert isinstance(as_fusion("product", 3, 3), Product)
+    stack = as_fusion(["product", product, ["abs-diff"]], 3, 3)
+    assert [type(part) for part in stack.fusions] == [Product, Product, Stack]
+    for wrong in (Product, None, 3, {"product"}):
+        with pytest.raises(
+            TypeError, match=r"fusion must be a pairfuse\.Fusion, a registered name, or a list of either"
+        ):
+            as_fusion(wrong, 3, 3)
