@@ -23,10 +23,10 @@ def tensors(name: str, batch: Batch) -> list[Tensor]:
 
 def count_items(name: str, batch: Batch) -> int:
     """The size B of a batch: the first dimension that all its tensors share."""
-    sizes = {tensor.shape[:1] for tensor in tensors(name, batch)}
-    if len(sizes) != 1 or sizes == {()}:
+    parts = tensors(name, batch)
+    if not parts or any(part.ndim == 0 or part.shape[0] != parts[0].shape[0] for part in parts):
         raise ValueError(f"{name} must hold tensors with one common first dimension, the batch, got {describe(batch)}")
-    return int(sizes.pop()[0])
+    return parts[0].shape[0]
 
 
 def describe(batch: Batch) -> str:

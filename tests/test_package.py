@@ -1,0 +1,48 @@
+"""The package as a whole: its public names, the direction of its imports, what importing it loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pairfuse as pf
+
+SOURCE = Path(pf.__file__).parent
+ORDER = [
+    *("_checks", "_batches", "fusions.base", "fusions.registry"),
+    *("fusions.elementwise", "fusions.concat", "fusions.bilinear", "fusions.stack", "fusions"),
+    *("_encoding", "heads", "comparator", "xnor", "data", "encoders"),
+]
+
+
+def test_public_names():
+    """`__all__` is sorted and is what the namespace holds."""
+    public = {name for name in vars(pf) if not name.startswith("_")}
+    modules = {"comparator", "heads", "xnor"}  # reachable, but not names of the package's surface
+    assert public - modules == set(pf.__all__)
+    assert pf.__all__ == sorted(pf.__all__)
+
+
+def test_imports_run_one_way():
+    """Every module imports only modules before it in the order of the layers, at the top of the file."""
+    for path in SOURCE.rglob("*.py"):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        if name == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pairfuse"):
+                imported = node.module.removeprefix("pairfuse").removeprefix(".")
+                assert ORDER.index(imported) < ORDER.index(name), f"{name} imports {imported}"
+
+
+def test_torchvision_is_imported_when_asked_for():
+    """`import pairfuse` does not load torchvision, nor anything that tests, docs and examples need."""
+    code = "import sys, pairfuse; print({'torchvision', 'hypothesis', 'matplotlib'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+def test_no_file_is_too_long():
+    """A file that nobody can read in one go does two things."""
+    for path in [*SOURCE.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 400, path
