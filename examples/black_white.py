@@ -63,7 +63,7 @@ def draw(path: str, losses: dict[str, list[float]], tables: dict[str, torch.Tens
     left.set(xlabel="training step", ylabel="binary cross-entropy (train mode)", ylim=(0, 1.5))
     left.set_title("Learning to say “same” or “different”")
     left.legend()
-    right.imshow(torch.stack(list(tables.values())), vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    right.imshow(torch.stack(list(tables.values())).numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto")
     for row, table in enumerate(tables.values()):
         for column, value in enumerate(table.tolist()):
             right.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else "black")

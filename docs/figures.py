@@ -1,0 +1,73 @@
+"""Draw the pictures of the XOR explanation: `python docs/figures.py`.
+
+`docs/images/black_white.png` is drawn by the quick start: `python examples/black_white.py --plot ...`.
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+import pairfuse as pf
+
+IMAGES = Path(__file__).parent / "images"
+SAME, DIFFERENT = "tab:blue", "tab:orange"
+
+
+def draw_fused_pairs() -> None:
+    """The four pairs of two embeddings under three fusions, with the two segments whose distance is the margin."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
+    one_black, one_white = torch.tensor([0.3]), torch.tensor([1.0])
+    black, white = torch.tensor([1.0, 0.2]), torch.tensor([0.2, 1.0])
+    panels = [
+        ("concat: [u; v], for embeddings of width 1", pf.fusions.Concat(1), one_black, one_white, ("u", "v")),
+        ("product: u ∘ v, width 2", pf.fusions.Product(2), black, white, ("u₁v₁", "u₂v₂")),
+        ("abs-diff: |u − v|, width 2", pf.fusions.AbsDiff(2), black, white, ("|u₁ − v₁|", "|u₂ − v₂|")),
+    ]
+    for axis, (title, fusion, a, b, labels) in zip(axes, panels, strict=True):
+        draw_segment(axis, fusion(a, a), fusion(b, b), SAME, "same", ["black, black", "white, white"])
+        draw_segment(axis, fusion(a, b), fusion(b, a), DIFFERENT, "different", ["black, white", "white, black"])
+        axis.set_title(f"{title}\nmargin {pf.xnor_margin(fusion, a, b):.2f}")
+        axis.set(xlabel=labels[0], ylabel=labels[1])
+        axis.margins(0.45)
+        axis.set_aspect("equal", adjustable="datalim")
+    axes[0].legend(loc="lower center")
+    figure.savefig(IMAGES / "fused_pairs.png", dpi=120)
+
+
+def draw_segment(axis: plt.Axes, p: Tensor, q: Tensor, color: str, label: str, names: list[str]) -> None:
+    """Two points of one class, the segment between them, and their names; equal points share one name."""
+    (x1, y1), (x2, y2) = p.tolist(), q.tolist()
+    axis.plot([x1, x2], [y1, y2], "o-", color=color, linewidth=2, markersize=9, label=label)
+    if torch.allclose(p, q):
+        axis.annotate(" and\n".join(names), (x1, y1), (0, -9), textcoords="offset points", ha="center", va="top")
+        return
+    for (x, y), name in zip([(x1, y1), (x2, y2)], names, strict=True):
+        axis.annotate(name, (x, y), (0, 9), textcoords="offset points", ha="center")
+
+
+def draw_logit_grid() -> None:
+    """What the four logits can be: a sum of a row effect and a column effect, or anything."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    additive = torch.tensor([[1.5], [-0.5]]) + torch.tensor([[0.5, -1.0]])
+    xnor = torch.tensor([[3.0, -3.0], [-3.0, 3.0]])
+    panels = [
+        (left, additive, "g(x1) + h(x2): both diagonals\nhave the same sum, here {:+.1f}"),
+        (right, xnor, "same or different (XNOR): the sums of\nthe diagonals are {:+.1f} and {:+.1f}"),
+    ]
+    for axis, logits, title in panels:
+        axis.imshow(logits.numpy(), cmap="RdBu", vmin=-5, vmax=5)
+        for row in range(2):
+            for column in range(2):
+                axis.text(column, row, f"{logits[row, column]:+.1f}", ha="center", va="center", fontsize=16)
+        main, other = logits.trace().item(), logits.fliplr().trace().item()
+        axis.set_title(title.format(main, other))
+        axis.set_xticks([0, 1], ["x2 black", "x2 white"])
+        axis.set_yticks([0, 1], ["x1 black", "x1 white"])
+    figure.savefig(IMAGES / "logit_grid.png", dpi=120)
+
+
+if __name__ == "__main__":
+    draw_fused_pairs()
+    draw_logit_grid()
