@@ -38,7 +38,8 @@ class Bilinear(Fusion):
         - bias: `(F,)`
 
     Raises:
-        ValueError: `symmetric=True` with two different widths.
+        TypeError: The embeddings are not floating-point.
+        ValueError: `symmetric=True` with two different widths, or embeddings of other widths or leading dimensions.
 
     References:
         Nickel, Tresp and Kriegel, *A Three-Way Model for Collective Learning on Multi-Relational Data*

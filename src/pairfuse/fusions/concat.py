@@ -25,6 +25,10 @@ class Concat(Fusion):
         - v: `(..., D2)`
         - Output: `(..., D + D2)`
 
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: Their widths are not D and D2, or their leading dimensions differ.
+
     References:
         Minsky and Papert, *Perceptrons*, MIT Press, 1969, for what a sum of parts cannot compute.
 

@@ -13,9 +13,9 @@ from pairfuse.fusions.registry import register_fusion
 class Product(Fusion):
     r"""Multiply the embeddings coordinate by coordinate (the Hadamard product): `u ∘ v`.
 
-    Symmetric; width D; values unbounded. A linear layer on it can tell same from different unless the two
-    embeddings `b_k : a_k` have one common ratio in [0, ∞] over all coordinates where they differ: so never for
-    embeddings in the same direction, nor where one of them is zero wherever they differ (after a ReLU, say).
+    Symmetric; width D; values unbounded. A linear layer on it can tell same from different for two embeddings a, b
+    unless `b_k : a_k` is one common ratio in [0, ∞] over all coordinates where they differ: so never for
+    embeddings of the same direction, nor where one of them is zero wherever they differ (after a ReLU, say).
 
     Args:
         in_features: Width D of both embeddings.
@@ -23,6 +23,10 @@ class Product(Fusion):
     Shape:
         - u, v: `(..., D)`
         - Output: `(..., D)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: The embeddings differ in shape, or from D in width.
 
     References:
         Yang, Yih, He, Gao and Deng, *Embedding Entities and Relations for Learning and Inference in Knowledge
@@ -57,6 +61,10 @@ class AbsDiff(Fusion):
     Shape:
         - u, v: `(..., D)`
         - Output: `(..., D)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: The embeddings differ in shape, or from D in width.
 
     References:
         Koch, Zemel and Salakhutdinov, *Siamese Neural Networks for One-shot Image Recognition*, ICML Deep
