@@ -161,6 +161,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens):
         self.calls += 1
+        self.got = type(tokens)
         if isinstance(tokens, Tokens):
             tokens = tokens._asdict()
         ids, mask = (tokens["ids"], tokens["mask"]) if hasattr(tokens, "keys") else tokens
@@ -185,6 +186,7 @@ def test_nested_inputs(pack):
     x1, x2 = pack(ids1, mask1), pack(ids2, mask2)
     logits = model(x1, x2)
     assert model.encoder.calls == 1
+    assert model.encoder.got is type(x1)
     torch.testing.assert_close(logits, model.head(model.encoder(x1) * model.encoder(x2)).squeeze(-1))
     for given, kept in ((x1, ids1), (x2, ids2)):  # nothing of the user's is changed
         assert (given["ids"] if hasattr(given, "keys") else given[0]) is kept

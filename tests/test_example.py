@@ -19,7 +19,7 @@ def rows(printed: str) -> dict[str, list[float]]:
 def test_the_whole_page(tmp_path, capsys):
     """Concat fails, the others and the controls succeed, and the picture is drawn."""
     plot = tmp_path / "picture.png"
-    black_white.main(["--steps", "80", "--image-size", "32", "--plot", str(plot)])
+    black_white.main(["--steps", "100", "--image-size", "32", "--plot", str(plot)])
     table = rows(capsys.readouterr().out)
     assert set(table) == {"right answer", *black_white.FUSIONS, *black_white.CONTROLS}
     assert table["concat"][4] >= 0.65

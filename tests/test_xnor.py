@@ -1,5 +1,6 @@
 """`xnor_margin`: exact, differentiable, batched."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -29,6 +30,44 @@ def test_segments_meet_iff_exact_arithmetic_says_so(data):
     distance = _segment_distance(*(torch.tensor(point).double() for point in points))
     meet = segments_meet(*([Fraction(x) for x in point] for point in points))
     assert (distance < 1e-12) == meet
+
+
+@given(data=st.data())
+def test_no_two_points_of_the_segments_are_closer(data):
+    """The distance is that of the closest of 101 × 101 points, up to the grid."""
+    width = data.draw(st.integers(1, 3))
+    small = st.integers(-3, 3).map(float)
+    points = [data.draw(st.lists(small, min_size=width, max_size=width)) for _ in range(4)]
+    p1, p2, q1, q2 = (torch.tensor(point).double() for point in points)
+    share = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
+    nearest = torch.cdist(p1 + share * (p2 - p1), q1 + share * (q2 - q1)).min()
+    distance = _segment_distance(p1, p2, q1, q2)
+    assert distance <= nearest + 1e-12
+    assert distance >= nearest - 0.11  # half a step of each segment, at most √3 · 6 / 200
+
+
+@pytest.mark.parametrize("angle", [1e-2, 1e-4, 1e-6])
+def test_almost_parallel_segments_that_meet(angle):
+    """Rounding is repaired: two long segments that cross at a tiny angle have distance 0 to the last place."""
+    p = torch.tensor([math.cos(0.3), math.sin(0.3), 0.5]).double()
+    q = p + angle * torch.tensor([0.2, -0.4, 0.9]).double()
+    centre = torch.tensor([0.1, 0.7, -0.3]).double()
+    assert _segment_distance(centre - 0.6 * p, centre + 0.4 * p, centre - 0.3 * q, centre + 0.7 * q) < 1e-15
+
+
+@pytest.mark.parametrize("scale", [1e-120, 1e-30, 1e30, 1e120])
+def test_any_scale(scale):
+    """The scale of the embeddings neither makes a margin nor loses one."""
+    a, b = torch.tensor([1.0, -0.3]).double() * scale, torch.tensor([0.7, 2.0]).double() * scale
+    product = pf.fusions.Product(2)
+    assert pf.xnor_margin(product, a, 3 * a) == 0
+    torch.testing.assert_close(pf.xnor_margin(product, a, b) / scale**2, pf.xnor_margin(product, a / scale, b / scale))
+
+
+def test_what_float32_cannot_resolve_is_computed_in_float64():
+    """A small difference beside a large common coordinate, with the embeddings in float32."""
+    a, b = torch.tensor([1000.0, 0.001]), torch.tensor([1000.0, -0.001])
+    assert pf.xnor_margin(pf.fusions.Product(2), a, b).item() == pytest.approx(2e-6, rel=1e-3)
 
 
 @given(pair=embedding_pairs(max_width=2), data=st.data())

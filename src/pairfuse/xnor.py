@@ -15,8 +15,8 @@ def xnor_margin(fusion: Fusion, a: Tensor, b: Tensor) -> Tensor:
     not meet. So the margin is 0.0 **iff no linear head can tell same from different on {a, b}** with the fusion's
     present parameters; where it is positive, the best linear head separates the pairs by just this distance.
 
-    Computed in float64, whatever the inputs, and rounded to 0.0 below a few units of the last place of the
-    largest feature: that is as near as the fused points themselves are known.
+    Computed in float64, whatever the inputs, and rounded to 0.0 below a few units in the last place of the
+    largest feature, within which the fused points themselves are not known.
 
     Args:
         fusion: Any fusion with `in_features == in2_features`.
@@ -48,12 +48,12 @@ def xnor_margin(fusion: Fusion, a: Tensor, b: Tensor) -> Tensor:
             f"xnor_margin compares embeddings of one encoder, but {type(fusion).__name__} has "
             f"in_features={fusion.in_features} and in2_features={fusion.in2_features}"
         )
-    same_a, same_b = _fuse_wide(fusion, a, a), _fuse_wide(fusion, b, b)
-    different_ab, different_ba = _fuse_wide(fusion, a, b), _fuse_wide(fusion, b, a)
-    margin = _segment_distance(same_a, same_b, different_ab, different_ba)
-    features = torch.stack([same_a, same_b, different_ab, different_ba]).detach().abs()
-    resolution = 16 * torch.finfo(margin.dtype).eps * features.amax(dim=(0, -1))
-    return torch.where(margin > resolution, margin, margin * 0).to(a.dtype)
+    points = torch.stack([_fuse_wide(fusion, u, v) for u, v in ((a, a), (b, b), (a, b), (b, a))])  # (4, ..., F)
+    largest = points.detach().abs().amax(dim=(0, -1))
+    scale = largest.where(largest > 0, 1.0)
+    margin = _segment_distance(*(points / scale[..., None]))
+    margin = torch.where(margin > 16 * torch.finfo(margin.dtype).eps, margin, margin * 0)
+    return (margin * scale).to(a.dtype)
 
 
 def _fuse_wide(fusion: Fusion, u: Tensor, v: Tensor) -> Tensor:
@@ -74,16 +74,21 @@ def _segment_distance(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
     with them to first order, so they are found without a graph and the gradient is exact all the same.
     """
     with torch.no_grad():
-        p, q, r = p2 - p1, q2 - q1, p1 - q1
+        p, q = p2 - p1, q2 - q1
         pp, qq, pq = _dot(p, p), _dot(q, q), _dot(p, q)
-        pr, qr = _dot(p, r), _dot(q, r)
-        s = _ratio(pq * qr - pr * qq, pp * qq - pq * pq)  # 0 where the segments are parallel
-        t = _ratio(pq * s + qr, qq)
-        s = _ratio(pq * t - pr, pp)  # once more: t may have been clamped
-    on_p = p1 + s[..., None] * (p2 - p1)
-    on_q = q1 + t[..., None] * (q2 - q1)
-    distance: Tensor = torch.linalg.vector_norm(on_p - on_q, dim=-1)
+        s, t = torch.zeros_like(pp), torch.zeros_like(qq)
+        for _ in range(3):  # one round is exact but for rounding, which the others repair for almost parallel segments
+            r = _between(p1, p2, q1, q2, s, t)
+            s = (s + _ratio(pq * _dot(q, r) - qq * _dot(p, r), pp * qq - pq * pq)).clamp(0, 1)
+            t = (t + _ratio(_dot(q, _between(p1, p2, q1, q2, s, t)), qq)).clamp(0, 1)
+            s = (s - _ratio(_dot(p, _between(p1, p2, q1, q2, s, t)), pp)).clamp(0, 1)  # t may have been clamped
+    distance: Tensor = torch.linalg.vector_norm(_between(p1, p2, q1, q2, s, t), dim=-1)
     return distance
+
+
+def _between(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """The vector from the point t of q1 q2 to the point s of p1 p2."""
+    return (p1 + s[..., None] * (p2 - p1)) - (q1 + t[..., None] * (q2 - q1))
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
@@ -91,6 +96,6 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """`numerator / denominator` clamped to [0, 1]; 0 where the denominator vanishes."""
+    """`numerator / denominator`, or 0 where the denominator vanishes: a segment of no length, or parallel ones."""
     positive = denominator > 0
-    return torch.where(positive, numerator / denominator.where(positive, 1.0), 0.0).clamp(0, 1)
+    return torch.where(positive, numerator / denominator.where(positive, 1.0), 0.0)
