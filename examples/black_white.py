@@ -10,6 +10,7 @@ a linear layer on [u; v] computes g(u) + h(v). Any fusion that lets u and v meet
 
 import argparse
 import math
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
@@ -83,6 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the pairs (0)")
     parser.add_argument("--plot", default="black_white.png", help="where the picture goes (black_white.png)")
     options = parser.parse_args(arguments)
+    Path(options.plot).resolve().parent.mkdir(parents=True, exist_ok=True)
 
     runs: list[tuple[str, pf.data.Target]] = [(fusion, "same") for fusion in options.fusion]
     if "concat" in options.fusion:

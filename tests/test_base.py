@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,8 +73,32 @@ def test_out_features_must_be_true():
         def fuse(self, u, v):
             return torch.cat([u, v], -1)
 
-    with pytest.raises(ValueError, match=r"Both has out_features=3, but its fuse returned shape \(2, 6\)"):
+    message = "Both has out_features=3, so its fuse must return shape (2, 3), got shape (2, 6): keep the leading"
+    with pytest.raises(ValueError, match=re.escape(message)):
         Both(3)(torch.zeros(2, 3), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("fuse", [lambda u, v: (u * v).sum(0), lambda u, v: (u * v).sum(), lambda u, v: (u, v)])
+def test_fuse_keeps_the_rows(fuse):
+    """A sum over the batch would give one logit for all pairs."""
+    mine = type("Mine", (pf.Fusion,), {"fuse": lambda self, u, v: fuse(u, v), **FACTS})
+    with pytest.raises(ValueError, match=r"Mine has out_features=3, so its fuse must return shape \(2, 3\), got"):
+        mine(3)(torch.zeros(2, 3), torch.zeros(2, 3))
+
+
+def test_facts_must_not_contradict_each_other():
+    with pytest.raises(TypeError, match="Mine declares additive=True, so `xnor` must be 'never'"):
+        declare(symmetry="none", additive=True, xnor="always")(3)
+
+
+@pytest.mark.parametrize("contrast", [(1.0,), (0.0, float("inf")), (float("nan"), 0.0)])
+def test_contrast_is_two_finite_numbers(contrast):
+    with pytest.raises(TypeError, match="Mine must declare `contrast` as two finite numbers"):
+        declare(**FACTS, contrast=contrast)(3)
+
+
+def test_numpy_integers_are_integers():
+    assert pf.fusions.Product(np.int64(3)).in_features == 3
 
 
 @pytest.mark.parametrize("name", ["product", "abs-diff"])

@@ -14,6 +14,7 @@ X = torch.zeros(2, 3)
     ("x1", "x2", "fit"),
     [
         (X, X + 1, True),
+        (X, torch.nn.Parameter(X), True),
         (X, torch.zeros(2, 4), False),
         (X, X.double(), False),
         (X, X.to("meta"), False),

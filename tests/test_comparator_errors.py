@@ -118,6 +118,52 @@ def test_a_three_dimensional_input_without_item_ndim(encoder):
         pf.SiameseComparator(encoder)(x, x)
 
 
+def test_a_vector_without_item_ndim():
+    words = "x1 of shape (5,) was read as a batch of 5 items of shape (): if it is one item, pass item_ndim=1"
+    with raises(ValueError, words):
+        pf.SiameseComparator(nn.Linear(5, 4))(images(5), images(5))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), KeyError("my own")])
+def test_errors_that_are_not_about_the_input_pass_through(error):
+    """Code that catches OutOfMemoryError goes on working, whatever the input looks like."""
+
+    def fail(x):
+        raise error
+
+    model = pf.SiameseComparator(Returns(fail), embedding_dim=4)
+    with pytest.raises(type(error)):
+        model(images(2, 7, 5), images(2, 7, 5))
+
+
+def test_a_byte_mask_is_not_taken_for_an_image():
+    model = pf.SiameseComparator(Returns(lambda x: x @ images(3, 3)), embedding_dim=4)
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(2, 5, dtype=torch.uint8), torch.zeros(2, 5, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("head", "got"),
+    [
+        (nn.Sequential(nn.Linear(8, 3), nn.Flatten(0)), "shape (6,)"),
+        (nn.Sequential(nn.Linear(8, 1), Returns(lambda z: z.mean())), "shape ()"),
+        (nn.Sequential(nn.Linear(8, 1), Returns(lambda z: (z, z))), "tuple"),
+    ],
+)
+def test_a_head_that_loses_the_pairs(head, got):
+    model = pf.SiameseComparator(nn.Linear(5, 4), head=head)
+    with raises(ValueError, f"head must return logits of shape (B, K) or (B,) with B = 2, got {got}"):
+        model(images(2, 5), images(2, 5))
+
+
+def test_a_head_that_squeezes_a_batch_of_one():
+    """The last batch of an epoch: an error, not a logit of another shape."""
+    model = pf.SiameseComparator(nn.Linear(5, 4), head=nn.Sequential(nn.Linear(8, 1), Returns(torch.squeeze)))
+    assert model(images(2, 5), images(2, 5)).shape == (2,)
+    with raises(ValueError, "with B = 1, got shape (): end it with nn.Linear(..., K), without squeezing the batch"):
+        model(images(1, 5), images(1, 5))
+
+
 def test_other_errors_of_an_encoder_are_its_own():
     model = pf.SiameseComparator(nn.Linear(5, 4))
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
@@ -131,9 +177,7 @@ def test_dimensions_that_fit_no_item():
         "x1 must have 2 dimensions (a batch of items) or 1 (one item), since item_ndim=1, got shape (1, 2, 5)",
     ):
         model(images(1, 2, 5), images(2, 5))
-    with raises(
-        ValueError, "x1 and x2 must both be batches or both be single items of 1 dimensions, got x1 of shape (5,)"
-    ):
+    with raises(ValueError, "x1 and x2 must both be batches or both be single items, got x1 of shape (5,) and x2 of"):
         model(images(5), images(2, 5))
 
 

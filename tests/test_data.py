@@ -1,5 +1,6 @@
 """Black/white pairs."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -90,6 +91,10 @@ def test_length_and_index():
     assert len(list(pairs)) == 3
     assert len(BlackWhitePairs(length=0)) == 0
     assert torch.equal(pairs[-1][0], pairs[2][0])
+    assert torch.equal(pairs[np.int64(1)][0], pairs[1][0])
+    for index in (1.0, slice(2), None):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            pairs[index]
     for index in (3, -4):
         with pytest.raises(IndexError, match=f"BlackWhitePairs has 3 pairs, got index {index}"):
             pairs[index]
@@ -101,7 +106,9 @@ def test_length_and_index():
         ({"length": -1}, ValueError, "BlackWhitePairs expects length to be at least 0, got -1"),
         ({"length": 1.5}, TypeError, "BlackWhitePairs expects length to be an int, got 1.5"),
         ({"size": 0}, ValueError, "BlackWhitePairs expects size to be at least 1, got 0"),
+        ({"seed": 1.0}, TypeError, "BlackWhitePairs expects seed to be an int, got 1.0"),
         ({"channels": 0}, ValueError, "BlackWhitePairs expects channels to be at least 1, got 0"),
+        ({"target": None}, ValueError, "unknown target None: The names are: same, zero"),
         ({"target": "sam"}, ValueError, "unknown target 'sam': did you mean 'same'"),
     ],
 )
@@ -111,4 +118,5 @@ def test_bad_arguments(arguments, error, message):
 
 
 def test_repr():
-    assert repr(pf.data.BlackWhitePairs(2)) == "BlackWhitePairs(length=2, size=128, channels=3, seed=0, target='same')"
+    arguments = "length=2, size=128, channels=3, seed=0, target='same', transform=None"
+    assert repr(pf.data.BlackWhitePairs(2)) == f"BlackWhitePairs({arguments})"

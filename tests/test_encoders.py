@@ -83,6 +83,11 @@ def test_bad_arguments():
         pf.encoders.vision_encoder("resnet19")
     with pytest.raises(ValueError, match="unknown torchvision classification model 'fcn_resnet50'"):
         pf.encoders.vision_encoder("fcn_resnet50")  # segmentation
+    for name in (None, models.resnet18):
+        with pytest.raises(ValueError, match="unknown torchvision classification model"):
+            pf.encoders.vision_encoder(name)
+    with pytest.raises(ValueError, match="unknown weights of resnet18 'IMAGENET': did you mean 'IMAGENET1K_V1'"):
+        pf.encoders.vision_encoder("resnet18", weights="IMAGENET")
     with pytest.raises(ValueError, match="vision_encoder expects embedding_dim to be at least 1, got 0"):
         pf.encoders.vision_encoder("resnet18", embedding_dim=0)
 

@@ -26,13 +26,17 @@ def test_the_whole_page(tmp_path, capsys):
     assert table["concat"][5] <= 75
     for title in {*black_white.FUSIONS, *black_white.CONTROLS} - {"concat"}:
         assert table[title][5] == 100, title
+    for title in {*black_white.FUSIONS} - {"concat"}:
+        errors = [abs(p - y) for p, y in zip(table[title][:4], table["right answer"][:4], strict=True)]
+        assert max(errors) < 0.1, title
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_one_fusion(tmp_path, capsys):
-    plot = tmp_path / "picture.png"
+    plot = tmp_path / "new folder" / "picture.png"
     black_white.main(["--fusion", "abs-diff", "--steps", "2", "--image-size", "32", "--seed", "3", "--plot", str(plot)])
     assert set(rows(capsys.readouterr().out)) == {"right answer", "abs-diff"}
+    assert plot.exists()
 
 
 def test_an_unknown_fusion(capsys):

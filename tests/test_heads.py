@@ -68,6 +68,10 @@ AFFINE = [
     nn.Sequential(LINEAR, nn.Sigmoid()),
     nn.Sequential(LINEAR, nn.Dropout(), nn.Tanh(), nn.Sigmoid(), nn.Identity()),
     nn.Sequential(nn.Sequential(LINEAR, nn.ReLU())),
+    nn.Sequential(nn.Dropout1d(), LINEAR, nn.ELU(), nn.LeakyReLU()),
+    nn.LazyLinear(1),
+    type("MySequential", (nn.Sequential,), {})(LINEAR),
+    nn.utils.parametrizations.weight_norm(nn.Linear(4, 1)),
 ]
 NOT_AFFINE = [
     nn.Sequential(LINEAR, nn.ReLU(), LINEAR),
@@ -76,6 +80,10 @@ NOT_AFFINE = [
     nn.Sequential(LINEAR, nn.LayerNorm(4), LINEAR),
     nn.Sequential(LINEAR, nn.Softmax(dim=-1)),
     nn.MultiheadAttention(4, 1),
+    nn.Sequential(LINEAR, nn.LeakyReLU(-1.0)),  # the absolute value
+    nn.Sequential(LINEAR, nn.ELU(-1.0)),
+    type("Squares", (nn.Linear,), {"forward": lambda self, x: nn.Linear.forward(self, x) ** 2})(4, 1),
+    type("Sums", (nn.Sequential,), {"forward": lambda self, x: self[0](x) ** 2})(LINEAR),
 ]
 
 
@@ -98,7 +106,7 @@ def test_width_of_the_first_layer():
         check_head(head, 4)
 
 
-@pytest.mark.parametrize("link", [nn.Sigmoid(), nn.LogSigmoid(), nn.Softmax(-1), nn.LogSoftmax(-1)])
+@pytest.mark.parametrize("link", [nn.Sigmoid(), nn.Hardsigmoid(), nn.LogSigmoid(), nn.Softmax(-1), nn.LogSoftmax(-1)])
 def test_a_head_returns_logits(link):
     with pytest.raises(ValueError, match=f"head must return logits, got a head that ends in {type(link).__name__}"):
         pf.SiameseComparator(nn.Linear(4, 4), "product", nn.Sequential(nn.Linear(4, 1), link))

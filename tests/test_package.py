@@ -9,7 +9,7 @@ import pairfuse as pf
 
 SOURCE = Path(pf.__file__).parent
 ORDER = [
-    *("_checks", "_batches", "fusions.base", "fusions.registry"),
+    *("_checks", "_batches", "_modes", "fusions.base", "fusions.registry"),
     *("fusions.elementwise", "fusions.concat", "fusions.bilinear", "fusions.stack", "fusions"),
     *("_encoding", "heads", "comparator", "xnor", "data", "encoders"),
 ]

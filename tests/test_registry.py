@@ -53,6 +53,13 @@ def test_a_taken_name(name):
         pf.register_fusion(name)(pf.fusions.Product)
 
 
+@pytest.mark.parametrize("name", [3, "", " ", pf.fusions.Product])
+def test_a_name_is_a_name(name):
+    """Also where the parentheses of the decorator were forgotten."""
+    with pytest.raises(TypeError, match=r'register_fusion expects a name, as in @register_fusion\("my-fusion"\), got'):
+        pf.register_fusion(name)
+
+
 @pytest.mark.parametrize("thing", [object, pf.fusions.Product(3), lambda u, v: u * v])
 def test_only_fusions_can_be_registered(thing, registry_restored):
     with pytest.raises(TypeError, match=r"register_fusion expects a subclass of pairfuse\.Fusion, got"):

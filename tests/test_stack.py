@@ -22,7 +22,7 @@ def test_features_stand_side_by_side():
         ([Product(2), Bilinear(2, symmetric=True)], "symmetric", False, "generic"),
         ([Product(2), Bilinear(2)], "none", False, "generic"),
         ([Concat(2), Concat(2)], "none", True, "never"),
-        ([Concat(2), Product(2)], "none", False, "generic"),
+        ([Concat(2), Product(2)], "none", False, "generic"),  # at least: together they always can
         ([Stack([Product(2)]), AbsDiff(2)], "symmetric", False, "always"),
     ],
 )
@@ -40,6 +40,17 @@ def test_declared_symmetry_holds():
 def test_parameters_of_the_parts_are_seen():
     stack = Stack([Bilinear(3), Product(3), Bilinear(3)])
     assert set(stack.state_dict()) == {"parts.0.weight", "parts.0.bias", "parts.2.weight", "parts.2.bias"}
+
+
+def test_parts_are_called_not_just_read():
+    """Hooks on a part run, and what is wrong with a part is said of the part."""
+    stack, calls = Stack([Product(3), AbsDiff(3)]), []
+    stack.parts[1].register_forward_hook(lambda *_: calls.append(1))
+    stack(torch.zeros(2, 3), torch.zeros(2, 3))
+    assert calls == [1]
+    stack.parts[0].out_features = 5
+    with pytest.raises(ValueError, match="Product has out_features=5"):
+        stack(torch.zeros(2, 3), torch.zeros(2, 3))
 
 
 def test_a_stack_of_nothing():

@@ -55,6 +55,66 @@ def test_almost_parallel_segments_that_meet(angle):
     assert _segment_distance(centre - 0.6 * p, centre + 0.4 * p, centre - 0.3 * q, centre + 0.7 * q) < 1e-15
 
 
+class NearlyOneSided(pf.Fusion):
+    """Additive: u beside a small multiple of v, so that the two segments are almost parallel."""
+
+    symmetry, additive, xnor = "none", True, "never"
+
+    def __init__(self, in_features, factor):
+        super().__init__(in_features)
+        self.out_features, self.factor = 2 * in_features, factor
+
+    def fuse(self, u, v):
+        return torch.cat([u, self.factor * v], -1)
+
+
+@pytest.mark.parametrize("factor", [1, 1e-2, 1e-5, 1e-8, 1e-12])
+def test_almost_parallel_segments_of_an_additive_fusion(factor):
+    a, b = torch.randn(500, 16).double(), torch.randn(500, 16).double()
+    assert (pf.xnor_margin(NearlyOneSided(16, factor), a, b) == 0).all()
+
+
+def test_random_bilinear_forms_agree_with_exact_arithmetic():
+    """One form is a line, on which two random segments often overlap: 0.0 iff they do."""
+    fusion = pf.fusions.Bilinear(3, 1, dtype=torch.float64).requires_grad_(False)
+    a, b = torch.randn(300, 3).double(), torch.randn(300, 3).double()
+    points = [exact(fusion(x, y)) for x, y in ((a, a), (b, b), (a, b), (b, a))]
+    meet = torch.tensor([segments_meet(*four) for four in zip(*points, strict=True)])
+    assert torch.equal(pf.xnor_margin(fusion, a, b) == 0, meet)
+    assert 0 < meet.sum() < 300
+
+
+def test_eval_mode_and_no_trace():
+    """Dropout would make a margin out of nothing, and BatchNorm would count the call."""
+
+    class Noisy(pf.fusions.Concat):
+        def __init__(self, in_features):
+            super().__init__(in_features)
+            self.layers = torch.nn.Sequential(torch.nn.BatchNorm1d(2 * in_features), torch.nn.Dropout())
+
+        def fuse(self, u, v):
+            return self.layers(super().fuse(u, v))
+
+    fusion = Noisy(3)
+    assert (pf.xnor_margin(fusion, torch.randn(20, 3), torch.randn(20, 3)) == 0).all()
+    assert fusion.layers[0].num_batches_tracked == 0
+    assert fusion.training
+    assert fusion.layers[1].training
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
+def test_embeddings_must_be_floats(dtype):
+    """The margin of (1, 0) and (0, 1) is 0.7, which no integer holds."""
+    a, b = torch.tensor([1, 0]).to(dtype), torch.tensor([0, 1]).to(dtype)
+    with pytest.raises(TypeError, match="Product expects floating-point embeddings"):
+        pf.xnor_margin(pf.fusions.Product(2), a, b)
+
+
+def test_a_name_is_no_fusion():
+    with pytest.raises(TypeError, match=r"xnor_margin expects a pairfuse\.Fusion, got 'product': build it with make"):
+        pf.xnor_margin("product", torch.randn(3), torch.randn(3))
+
+
 @pytest.mark.parametrize("scale", [1e-120, 1e-30, 1e30, 1e120])
 def test_any_scale(scale):
     """The scale of the embeddings neither makes a margin nor loses one."""

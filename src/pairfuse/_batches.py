@@ -54,10 +54,10 @@ def combine(function: Callable[..., Tensor], *batches: Batch) -> Batch:
 
 def fit_together(x1: Batch, x2: Batch) -> bool:
     """Whether two batches have the same containers, and tensors of the same shape, type and device."""
-    if type(x1) is not type(x2):
-        return False
-    if isinstance(x1, Tensor):
+    if isinstance(x1, Tensor) and isinstance(x2, Tensor):
         return bool(x1.shape == x2.shape and x1.dtype == x2.dtype and x1.device == x2.device)
+    if type(x1) is not type(x2) or isinstance(x1, Tensor):
+        return False
     if isinstance(x1, Mapping):
         return x1.keys() == x2.keys() and all(fit_together(x1[key], x2[key]) for key in x1)
     return len(x1) == len(x2) and all(fit_together(part1, part2) for part1, part2 in zip(x1, x2, strict=True))

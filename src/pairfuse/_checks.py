@@ -1,18 +1,22 @@
 """The one place where arguments are checked and errors are worded."""
 
+import operator
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
-def check_int(owner: str, argument: str, value: Any, *, least: int = 1) -> None:
-    """Raise unless `value` is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def check_int(owner: str, argument: str, value: Any, *, least: int | None = 1) -> int:
+    """Return `value` as an int; raise unless it is a whole number, of at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{owner} expects {argument} to be an int, got {value!r}")
-    if value < least:
-        raise ValueError(f"{owner} expects {argument} to be at least {least}, got {value}")
+    number = operator.index(value)  # NumPy's integers too
+    if least is not None and number < least:
+        raise ValueError(f"{owner} expects {argument} to be at least {least}, got {number}")
+    return number
 
 
 def check_module(argument: str, value: Any) -> None:
@@ -34,6 +38,28 @@ def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_fea
         )
 
 
+def check_fused(owner: str, fused: Any, leading: torch.Size, out_features: int) -> None:
+    """Raise unless `fuse` returned one row of `out_features` for each pair."""
+    expected = (*leading, out_features)
+    if not isinstance(fused, Tensor) or tuple(fused.shape) != expected:
+        got = f"shape {tuple(fused.shape)}" if isinstance(fused, Tensor) else type(fused).__name__
+        raise ValueError(
+            f"{owner} has out_features={out_features}, so its fuse must return shape {expected}, got {got}: "
+            "keep the leading dimensions, and set self.out_features in __init__"
+        )
+
+
+def check_logits(logits: Any, pairs: int) -> None:
+    """Raise unless a head returned one logit, or one row of logits, for each pair."""
+    fits = isinstance(logits, Tensor) and logits.ndim in (1, 2) and logits.shape[0] == pairs
+    if not fits:
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"head must return logits of shape (B, K) or (B,) with B = {pairs}, got {got}: "
+            "end it with nn.Linear(..., K), without squeezing the batch"
+        )
+
+
 def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: str) -> None:
     """Raise unless an encoder returned one row of `width` features for each of its items."""
     expected = f"{owner} must return embeddings of shape (B, D) = ({items}, {width})"
@@ -51,9 +77,9 @@ def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: str
     raise ValueError(f"{expected}, got shape {tuple(embeddings.shape)}{advice}{hint}")
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     """The error for a name that is not known: it suggests the nearest and lists them all."""
     known = list(known)
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return ValueError(f"unknown {kind} {name!r}: {hint}The names are: {', '.join(known)}")

@@ -28,7 +28,8 @@ def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, 
             return width
     raise ValueError(
         f"cannot tell the width of the embeddings from {argument} {type(encoder).__name__}: it has none of the "
-        f"attributes {', '.join(_WIDTH_ATTRIBUTES)}, and no nn.Linear. Pass embedding_dim=... to SiameseComparator"
+        f"attributes {', '.join(_WIDTH_ATTRIBUTES)}, and no nn.Linear. Pass embedding_dim=... to SiameseComparator, "
+        "or a fusion that is built for the width, such as pairfuse.fusions.Product(64)"
     )
 
 
@@ -38,7 +39,7 @@ def run_encoder(encoder: nn.Module, x: Batch, width: int, *, name: str, given: B
         embeddings: Any = encoder(x)
     except (RuntimeError, TypeError, ValueError) as error:  # what torch's layers raise for a type or a shape
         hint = _hint(name, given, item_ndim)
-        if not hint:
+        if not hint or isinstance(error, torch.OutOfMemoryError):
             raise
         raise ValueError(f"encoder {type(encoder).__name__} cannot take {name}: {error}{hint}") from error
     check_encoded(
@@ -49,12 +50,12 @@ def run_encoder(encoder: nn.Module, x: Batch, width: int, *, name: str, given: B
 
 def _hint(name: str, given: Batch, item_ndim: int | None) -> str:
     """What is probably wrong with an input that an encoder could not digest."""
-    if any(tensor.dtype == torch.uint8 for tensor in tensors(name, given)):
+    if any(tensor.dtype == torch.uint8 and tensor.ndim >= 3 for tensor in tensors(name, given)):
         return f". {name} is of dtype uint8: convert images to float in [0, 1] first, as in {name}.float() / 255"
-    if item_ndim is None and isinstance(given, Tensor) and given.ndim == 3:
+    if item_ndim is None and isinstance(given, Tensor) and given.ndim in (1, 3):
         items, *item = given.shape
         return (
             f". {name} of {describe(given)} was read as a batch of {items} items of shape {tuple(item)}: "
-            "if it is one image, pass item_ndim=3 to SiameseComparator"
+            f"if it is one {'image' if given.ndim == 3 else 'item'}, pass item_ndim={given.ndim} to SiameseComparator"
         )
     return ""

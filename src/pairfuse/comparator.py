@@ -1,7 +1,5 @@
 """`SiameseComparator`: encode two inputs, fuse the embeddings, score the pair."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -17,8 +15,9 @@ from pairfuse._batches import (
     fit_together,
     tensors,
 )
-from pairfuse._checks import check_int, check_module
+from pairfuse._checks import check_int, check_logits, check_module
 from pairfuse._encoding import require_width, run_encoder
+from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.stack import FusionSpec, as_fusion
 from pairfuse.heads import check_head, is_affine, make_head
@@ -49,7 +48,8 @@ class SiameseComparator(nn.Module):
         embedding_dim: Width D of the embeddings, needed only where neither the encoder (`embedding_dim`,
             `num_features`, `out_features`, or its last `nn.Linear`) nor a given `Fusion` tells.
         item_ndim: How many dimensions one item has (an image: 3), so that a single unbatched pair is accepted.
-            Taken from `encoder.item_ndim` where that exists.
+            Taken from the encoder's `item_ndim` where that exists; each encoder's own, where there are two. All
+            tensors of a nested input must have as many.
         allow_additive: Allow an additive fusion with an affine head: right for a ranking model such as
             Bradley–Terry, and for showing what goes wrong.
 
@@ -63,7 +63,8 @@ class SiameseComparator(nn.Module):
     Raises:
         AdditiveComparatorError: The fusion is additive and the head affine, and `allow_additive` is False.
         TypeError: An argument is of the wrong kind.
-        ValueError: A width or a name does not fit, or inputs do not fit each other.
+        ValueError: A width or a name does not fit, inputs do not fit each other, or what an encoder or a head
+            returns has another shape than it must.
 
     References:
         Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural
@@ -98,12 +99,10 @@ class SiameseComparator(nn.Module):
             right_encoder = None
         if right_encoder is not None:
             check_module("right_encoder", right_encoder)
-        item_ndim = getattr(encoder, "item_ndim", None) if item_ndim is None else item_ndim
-        if item_ndim is not None:
-            check_int("SiameseComparator", "item_ndim", item_ndim, least=0)
         self.encoder = encoder
         self.right_encoder = right_encoder
-        self.item_ndim = item_ndim
+        self.item_ndim = _item_ndim(encoder, item_ndim)
+        self.right_item_ndim = self.item_ndim if right_encoder is None else _item_ndim(right_encoder, item_ndim)
         self.fusion = _build_fusion(fusion, encoder, right_encoder, embedding_dim)
         if isinstance(head, str):
             head = make_head(head, self.fusion, tied=self.tied, like=_first_parameter(encoder))
@@ -125,29 +124,34 @@ class SiameseComparator(nn.Module):
 
     @property
     def symmetric(self) -> bool:
-        """Whether swapping the inputs provably leaves every logit as it is: tied, with a symmetric fusion."""
+        """Whether swapping the inputs provably leaves every logit of the eval mode: tied, with a symmetric fusion."""
         return self.tied and self.fusion.symmetry == "symmetric"
 
     @property
     def additive(self) -> bool:
-        """Whether the logit is provably `g(x1) + h(x2)`, so that "same or different" is out of reach."""
+        """Whether "same or different" is provably out of reach in eval mode: the logit is g(x1) + h(x2).
+
+        Or an increasing function of such a sum. What cannot be seen through, such as a head of a class of your own, is
+        not called additive.
+        """
         return self.fusion.additive and is_affine(self.head)
 
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:
         """Score pairs: logits of shape `(B,)` or `(B, K)`."""
-        single1, single2 = self._is_single("x1", x1), self._is_single("x2", x2)
+        single1, single2 = _is_single("x1", x1, self.item_ndim), _is_single("x2", x2, self.right_item_ndim)
         if single1 != single2:
             raise ValueError(
-                f"x1 and x2 must both be batches or both be single items of {self.item_ndim} dimensions, "
-                f"got x1 of {describe(x1)} and x2 of {describe(x2)}"
+                f"x1 and x2 must both be batches or both be single items, got x1 of {describe(x1)} and x2 of "
+                f"{describe(x2)}, where items have {self.item_ndim} and {self.right_item_ndim} dimensions"
             )
         if single1:
             x1, x2 = add_batch_dimension(x1), add_batch_dimension(x2)
         u, v = self._encode_both(x1, x2)  # (B, D), (B, D2)
         logits: Tensor = self.head(self.fusion(u, v))  # (B, K)
-        if logits.ndim > 1 and logits.shape[-1] == 1:
-            logits = logits.squeeze(-1)  # (B,)
+        check_logits(logits, u.shape[0])
+        if logits.ndim == 2 and logits.shape[1] == 1:
+            logits = logits.squeeze(1)  # (B,)
         return logits.squeeze(0) if single1 else logits
 
     @torch.no_grad()
@@ -170,7 +174,7 @@ class SiameseComparator(nn.Module):
             >>> model.predict_proba(x, x)  # a distance of 0: the head starts at 95 %
             tensor([0.9526])
         """
-        with _eval_mode(self):
+        with eval_mode(self):
             logits: Tensor = self(x1, x2)
         return logits.sigmoid()
 
@@ -194,7 +198,7 @@ class SiameseComparator(nn.Module):
         """
         if side not in ("left", "right"):
             raise ValueError(f"side must be 'left' or 'right', got {side!r}")
-        single = self._is_single("x", x)
+        single = _is_single("x", x, self.item_ndim if side == "left" else self.right_item_ndim)
         embedding = self._encode(add_batch_dimension(x) if single else x, side, name="x", given=x)
         return embedding.squeeze(0) if single else embedding
 
@@ -214,22 +218,10 @@ class SiameseComparator(nn.Module):
         )
 
     def _encode(self, x: Batch, side: Side, *, name: str, given: Batch) -> Tensor:
-        encoder, width = self.encoder, self.fusion.in_features
-        if side == "right":
-            encoder, width = self.right_encoder or encoder, self.fusion.in2_features
-        return run_encoder(encoder, x, width, name=name, given=given, item_ndim=self.item_ndim)
-
-    def _is_single(self, name: str, x: Batch) -> bool:
-        """Whether `x` is one item without its batch dimension; never, where `item_ndim` is not known."""
-        if self.item_ndim is None:
-            return False
-        ndims = {tensor.ndim for tensor in tensors(name, x)}
-        if ndims not in ({self.item_ndim}, {self.item_ndim + 1}):
-            raise ValueError(
-                f"{name} must have {self.item_ndim + 1} dimensions (a batch of items) or {self.item_ndim} (one item), "
-                f"since item_ndim={self.item_ndim}, got {describe(x)}"
-            )
-        return ndims == {self.item_ndim}
+        encoder, width, item_ndim = self.encoder, self.fusion.in_features, self.item_ndim
+        if side == "right" and self.right_encoder is not None:
+            encoder, width, item_ndim = self.right_encoder, self.fusion.in2_features, self.right_item_ndim
+        return run_encoder(encoder, x, width, name=name, given=given, item_ndim=item_ndim)
 
     @override
     def extra_repr(self) -> str:
@@ -258,18 +250,25 @@ def _build_fusion(
     return fusion
 
 
+def _item_ndim(encoder: nn.Module, given: int | None) -> int | None:
+    """How many dimensions one item has: as given, or as the encoder tells, or None."""
+    ndim = getattr(encoder, "item_ndim", None) if given is None else given
+    return None if ndim is None else check_int("SiameseComparator", "item_ndim", ndim, least=0)
+
+
+def _is_single(name: str, x: Batch, item_ndim: int | None) -> bool:
+    """Whether `x` is one item without its batch dimension; never, where `item_ndim` is not known."""
+    if item_ndim is None:
+        return False
+    ndims = {tensor.ndim for tensor in tensors(name, x)}
+    if ndims not in ({item_ndim}, {item_ndim + 1}):
+        raise ValueError(
+            f"{name} must have {item_ndim + 1} dimensions (a batch of items) or {item_ndim} (one item), "
+            f"since item_ndim={item_ndim}, got {describe(x)}"
+        )
+    return ndims == {item_ndim}
+
+
 def _first_parameter(encoder: nn.Module) -> Tensor | None:
     """The parameter whose device and dtype the modules built from a name take over."""
     return next((parameter for parameter in encoder.parameters() if parameter.is_floating_point()), None)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, the former mode of every submodule afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -1,5 +1,6 @@
 """Black/white pairs: the smallest data set on which a comparison can fail for a reason of algebra."""
 
+import operator
 import random
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
@@ -63,15 +64,12 @@ class BlackWhitePairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
         target: Target = "same",
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        check_int("BlackWhitePairs", "length", length, least=0)
-        check_int("BlackWhitePairs", "size", size)
-        check_int("BlackWhitePairs", "channels", channels)
         if target not in get_args(Target):
             raise unknown_name("target", target, get_args(Target))
-        self.length = length
-        self.size = size
-        self.channels = channels
-        self.seed = seed
+        self.length = check_int("BlackWhitePairs", "length", length, least=0)
+        self.size = check_int("BlackWhitePairs", "size", size)
+        self.channels = check_int("BlackWhitePairs", "channels", channels)
+        self.seed = check_int("BlackWhitePairs", "seed", seed, least=None)
         self.target = target
         self.transform = transform
 
@@ -79,6 +77,7 @@ class BlackWhitePairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        index = operator.index(index)
         if not -self.length <= index < self.length:
             raise IndexError(f"BlackWhitePairs has {self.length} pairs, got index {index}")
         # A string seed is hashed, so that neighbouring items and seeds have nothing in common.
@@ -115,5 +114,5 @@ class BlackWhitePairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __repr__(self) -> str:
         return (
             f"BlackWhitePairs(length={self.length}, size={self.size}, channels={self.channels}, "
-            f"seed={self.seed}, target={self.target!r})"
+            f"seed={self.seed}, target={self.target!r}, transform={self.transform!r})"
         )

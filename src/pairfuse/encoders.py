@@ -27,7 +27,8 @@ def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = N
 
     Raises:
         ImportError: torchvision cannot be imported.
-        ValueError: The name is unknown, or `embedding_dim` below 1.
+        TypeError: `embedding_dim` is no int.
+        ValueError: The name, or that of the weights, is unknown, or `embedding_dim` is below 1.
 
     References:
         He, Zhang, Ren and Sun, *Deep Residual Learning for Image Recognition*, 2015, arXiv:1512.03385, for the
@@ -45,6 +46,10 @@ def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = N
     names = models.list_models(module=models)
     if name not in names:
         raise unknown_name("torchvision classification model", name, names)
+    if isinstance(weights, str):
+        known = models.get_model_weights(name)
+        if weights.removeprefix(f"{known.__name__}.") not in known.__members__:
+            raise unknown_name(f"weights of {name}", weights, known.__members__)
     # Without weights these two families would warn of a default that is to change: say what it is.
     plain = name in ("googlenet", "inception_v3") and weights is None
     options = {"aux_logits": False, "init_weights": True} if plain else {}

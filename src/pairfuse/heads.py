@@ -4,18 +4,18 @@ import torch
 from torch import Tensor, nn
 
 from pairfuse._checks import unknown_name
-from pairfuse.fusions import Fusion, Stack
+from pairfuse.fusions import Fusion
 
 HIDDEN_FEATURES = 64
 START_LOGIT = 3.0  # a probability of 0.95 for a typical same pair, 0.05 for a typical different one
 
-_PASSES_ON = (nn.Identity, nn.Flatten, nn.Dropout, nn.AlphaDropout)
-# Increasing in every coordinate, so that they cannot turn "more" into "less" for some partners only.
+_PASSES_ON = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+# Never decreasing, so that they cannot turn "more" into "less" for some partners only.
 _MONOTONE = (
     *(nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Tanh, nn.Hardtanh, nn.Softsign, nn.Softplus),
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU),
 )
-_PROBABILITIES = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+_PROBABILITIES = (nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
 
 
 def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | None = None) -> nn.Module:
@@ -29,7 +29,11 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     the mean of its features over same pairs and over different pairs of standard normal embeddings. The weights
     of features with a contrast are proportional to it, and scale and bias are such that a typical same pair has
     logit +3 and a typical different pair −3. On `|u − v|`: bias +3, weights below 0. On `u ∘ v`: bias −3, weights
-    above 0. On both together the bias is almost 0. Features without contrast keep the default of `nn.Linear`.
+    above 0. On both together the two almost cancel: bias 0.4. Features without contrast keep the default of
+    `nn.Linear`.
+
+    All this holds for embeddings of about unit variance: if yours are far from it, end the encoder with a
+    normalisation, such as `nn.BatchNorm1d` or `nn.LayerNorm`.
 
     With two encoders (`tied=False`) the two embeddings of a same pair have nothing in common yet, so that no
     contrast holds and every layer keeps the default of `nn.Linear`.
@@ -65,7 +69,7 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     else:
         raise unknown_name("head", name, ["linear", "mlp"])
 
-    contrasts = _contrasts(fusion) if tied else []
+    contrasts = fusion.contrasts() if tied else []
     strength = sum((same - different) ** 2 for same, different in contrasts)
     if strength > 0:
         scale = 2 * START_LOGIT / strength
@@ -79,13 +83,6 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     return head if like is None else head.to(like)
 
 
-def _contrasts(fusion: Fusion) -> list[tuple[float, float]]:
-    """The contrast of every feature."""
-    if isinstance(fusion, Stack):
-        return [contrast for part in fusion.fusions for contrast in _contrasts(part)]
-    return [fusion.contrast] * fusion.out_features
-
-
 def is_affine(head: nn.Module) -> bool:
     """Whether a head is provably affine, up to increasing functions at its end.
 
@@ -93,9 +90,19 @@ def is_affine(head: nn.Module) -> bool:
     number of links such as a sigmoid. What is not known to be affine counts as not affine.
     """
     layers = list(_layers(head))
-    while layers and isinstance(layers[-1], _PASSES_ON + _MONOTONE):
+    while layers and _never_decreases(layers[-1]):
         layers.pop()
-    return all(isinstance(layer, (nn.Linear, nn.BatchNorm1d, *_PASSES_ON)) for layer in layers)
+    return all(_is_affine_layer(layer) for layer in layers)
+
+
+def _is_affine_layer(layer: nn.Module) -> bool:
+    plain_linear = type(layer).forward is nn.Linear.forward  # a subclass may compute anything
+    return plain_linear or isinstance(layer, (nn.BatchNorm1d, *_PASSES_ON))
+
+
+def _never_decreases(layer: nn.Module) -> bool:
+    slopes = [getattr(layer, name, 0) for name in ("negative_slope", "alpha")]  # of LeakyReLU, of ELU and CELU
+    return isinstance(layer, _PASSES_ON) or (isinstance(layer, _MONOTONE) and min(slopes) >= 0)
 
 
 def check_head(head: nn.Module, features: int) -> None:
@@ -118,6 +125,6 @@ def check_head(head: nn.Module, features: int) -> None:
 
 def _layers(head: nn.Module) -> list[nn.Module]:
     """The layers of a head in order, nested `nn.Sequential`s unrolled."""
-    if type(head) is not nn.Sequential:
-        return [head]
-    return [layer for part in head for layer in _layers(part)]
+    if isinstance(head, nn.Sequential) and type(head).forward is nn.Sequential.forward:
+        return [layer for part in head for layer in _layers(part)]
+    return [head]

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from pairfuse._checks import check_embeddings
+from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 
 
@@ -15,8 +17,8 @@ def xnor_margin(fusion: Fusion, a: Tensor, b: Tensor) -> Tensor:
     not meet. So the margin is 0.0 **iff no linear head can tell same from different on {a, b}** with the fusion's
     present parameters; where it is positive, the best linear head separates the pairs by just this distance.
 
-    Computed in float64, whatever the inputs, and rounded to 0.0 below a few units in the last place of the
-    largest feature, within which the fused points themselves are not known.
+    Computed in eval mode and in float64, whatever the inputs, and rounded to 0.0 below a few units in the last
+    place of the largest feature, within which the fused points themselves are not known.
 
     Args:
         fusion: Any fusion with `in_features == in2_features`.
@@ -24,9 +26,10 @@ def xnor_margin(fusion: Fusion, a: Tensor, b: Tensor) -> Tensor:
         b: Embeddings of the same shape. Where `a` equals `b`, there is nothing to tell apart: the margin is 0.0.
 
     Returns:
-        Margins of shape `(...)` in [0, ∞), of a's dtype; differentiable in `a`, `b` and the fusion's parameters.
+        Margins of shape `(...)` in [0, ∞), of a's dtype; differentiable, once, in `a`, `b` and the fusion's parameters.
 
     Raises:
+        TypeError: `fusion` is no `Fusion`, or the embeddings are not floating-point.
         ValueError: The two sides differ in width, or `a` and `b` do not fit the fusion.
 
     References:
@@ -43,12 +46,16 @@ def xnor_margin(fusion: Fusion, a: Tensor, b: Tensor) -> Tensor:
         >>> pf.xnor_margin(pf.make_fusion("abs-diff", 2), a, b)
         tensor(1.4142)
     """
+    if not isinstance(fusion, Fusion):
+        raise TypeError(f"xnor_margin expects a pairfuse.Fusion, got {fusion!r}: build it with make_fusion")
     if fusion.in_features != fusion.in2_features:
         raise ValueError(
             f"xnor_margin compares embeddings of one encoder, but {type(fusion).__name__} has "
             f"in_features={fusion.in_features} and in2_features={fusion.in2_features}"
         )
-    points = torch.stack([_fuse_wide(fusion, u, v) for u, v in ((a, a), (b, b), (a, b), (b, a))])  # (4, ..., F)
+    check_embeddings(type(fusion).__name__, a, b, fusion.in_features, fusion.in2_features)
+    with eval_mode(fusion):
+        points = torch.stack([_fuse_wide(fusion, u, v) for u, v in ((a, a), (b, b), (a, b), (b, a))])  # (4, ..., F)
     largest = points.detach().abs().amax(dim=(0, -1))
     scale = largest.where(largest > 0, 1.0)
     margin = _segment_distance(*(points / scale[..., None]))
@@ -75,13 +82,14 @@ def _segment_distance(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
     """
     with torch.no_grad():
         p, q = p2 - p1, q2 - q1
-        pp, qq, pq = _dot(p, p), _dot(q, q), _dot(p, q)
-        s, t = torch.zeros_like(pp), torch.zeros_like(qq)
-        for _ in range(3):  # one round is exact but for rounding, which the others repair for almost parallel segments
-            r = _between(p1, p2, q1, q2, s, t)
-            s = (s + _ratio(pq * _dot(q, r) - qq * _dot(p, r), pp * qq - pq * pq)).clamp(0, 1)
-            t = (t + _ratio(_dot(q, _between(p1, p2, q1, q2, s, t)), qq)).clamp(0, 1)
-            s = (s - _ratio(_dot(p, _between(p1, p2, q1, q2, s, t)), pp)).clamp(0, 1)  # t may have been clamped
+        pp, qq = _dot(p, p), _dot(q, q)
+        across = q - _ratio(_dot(p, q), pp)[..., None] * p  # the part of q across p: 0 for parallel segments,
+        across = across - _ratio(_dot(p, across), pp)[..., None] * p  # and twice, so that almost parallel ones work
+        s = torch.zeros_like(pp)
+        t = _ratio(_dot(across, p1 - q1), _dot(across, across)).clamp(0, 1)
+        s = (s - _ratio(_dot(p, _between(p1, p2, q1, q2, s, t)), pp)).clamp(0, 1)
+        t = (t + _ratio(_dot(q, _between(p1, p2, q1, q2, s, t)), qq)).clamp(0, 1)  # s may have been clamped
+        s = (s - _ratio(_dot(p, _between(p1, p2, q1, q2, s, t)), pp)).clamp(0, 1)
     distance: Tensor = torch.linalg.vector_norm(_between(p1, p2, q1, q2, s, t), dim=-1)
     return distance
 

@@ -1,11 +1,12 @@
 """The contract that every fusion keeps."""
 
+import math
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._checks import check_embeddings, check_int
+from pairfuse._checks import check_embeddings, check_fused, check_int
 
 Symmetry = Literal["symmetric", "antisymmetric", "none"]
 Xnor = Literal["never", "generic", "always"]
@@ -15,7 +16,7 @@ class Fusion(nn.Module):
     """Combine two embeddings into one vector of fused features: `(u, v)` → `fusion(u, v)`.
 
     A subclass declares `symmetry`, `additive` and `xnor`, writes `fuse`, and sets `out_features` where it is not
-    `in_features`. The comparator enforces what is declared, and the test suite proves it.
+    `in_features`. `SiameseComparator` relies on what is declared; for the fusions that ship, the tests prove it.
 
     Attributes:
         symmetry: `"symmetric"`: `f(u, v) = f(v, u)`; `"antisymmetric"`: `f(u, v) = −f(v, u)`; or `"none"`.
@@ -68,8 +69,8 @@ class Fusion(nn.Module):
         name = type(self).__name__
         _check_facts(type(self))
         in2_features = in_features if in2_features is None else in2_features
-        check_int(name, "in_features", in_features)
-        check_int(name, "in2_features", in2_features)
+        in_features = check_int(name, "in_features", in_features)
+        in2_features = check_int(name, "in2_features", in2_features)
         if in2_features != in_features and not self.two_widths:
             raise ValueError(
                 f"{name} expects embeddings of one width, got in_features={in_features} and in2_features={in2_features}"
@@ -90,12 +91,12 @@ class Fusion(nn.Module):
         """Check the shapes once, then `fuse`."""
         check_embeddings(type(self).__name__, u, v, self.in_features, self.in2_features)
         fused = self.fuse(u, v)
-        if fused.shape[-1] != self.out_features:
-            raise ValueError(
-                f"{type(self).__name__} has out_features={self.out_features}, but its fuse returned "
-                f"shape {tuple(fused.shape)}: set self.out_features in __init__"
-            )
+        check_fused(type(self).__name__, fused, u.shape[:-1], self.out_features)
         return fused
+
+    def contrasts(self) -> list[tuple[float, float]]:
+        """The contrast of every feature, F in all."""
+        return [self.contrast] * self.out_features
 
     @override
     def extra_repr(self) -> str:
@@ -119,3 +120,8 @@ def _check_facts(fusion: type[Fusion]) -> None:
                 f"{fusion.__name__} must declare `{fact}` as one of {', '.join(map(repr, values))} "
                 f"in its class body (got {declared!r})"
             )
+    if fusion.additive is True and fusion.xnor != "never":
+        raise TypeError(f"{fusion.__name__} declares additive=True, so `xnor` must be 'never' (got {fusion.xnor!r})")
+    contrast: Any = fusion.contrast
+    if not isinstance(contrast, property) and not (len(contrast) == 2 and all(map(math.isfinite, contrast))):
+        raise TypeError(f"{fusion.__name__} must declare `contrast` as two finite numbers (got {contrast!r})")

@@ -68,7 +68,7 @@ class Bilinear(Fusion):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, in2_features=in2_features)
-        check_int("Bilinear", "out_features", out_features)
+        out_features = check_int("Bilinear", "out_features", out_features)
         if symmetric and self.in2_features != self.in_features:
             raise ValueError(
                 f"Bilinear expects one width with symmetric=True, "

@@ -27,7 +27,7 @@ def register_fusion(name: str) -> Callable[[F], F]:
         The decorator, which returns the class unchanged.
 
     Raises:
-        TypeError: What is decorated is not a subclass of `Fusion`.
+        TypeError: What is decorated is not a subclass of `Fusion`, or the name is no name.
         ValueError: The name is taken.
 
     Examples:
@@ -40,6 +40,8 @@ def register_fusion(name: str) -> Callable[[F], F]:
         >>> pf.make_fusion("doctest-larger", 8)
         Larger(in_features=8, out_features=8)
     """
+    if not isinstance(name, str) or not _key(name):
+        raise TypeError(f'register_fusion expects a name, as in @register_fusion("my-fusion"), got {name!r}')
 
     def register(fusion: F) -> F:
         if not (isinstance(fusion, type) and issubclass(fusion, Fusion)):

@@ -1,6 +1,7 @@
 """Several fusions side by side, and the door through which every fusion argument passes."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +10,14 @@ from typing_extensions import override
 from pairfuse.fusions.base import Fusion, Symmetry, Xnor
 from pairfuse.fusions.registry import make_fusion
 
-FusionSpec = str | Fusion | Sequence["str | Fusion"]
+FusionSpec: TypeAlias = str | Fusion | Sequence["FusionSpec"]
 
 
 class Stack(Fusion):
     r"""Put the features of several fusions side by side: `[f1(u, v); f2(u, v); …]`.
 
     Symmetric (antisymmetric, additive) iff all its parts are. Its `xnor` is the best of its parts',
-    which a linear head reaches by ignoring the others.
+    which a linear head reaches by ignoring the others; together the parts may do better than that.
 
     Args:
         parts: At least one fusion, all of the same `in_features` and `in2_features`.
@@ -60,7 +61,7 @@ class Stack(Fusion):
     @property
     def fusions(self) -> list[Fusion]:
         """The parts, in order."""
-        return [part for part in self.parts if isinstance(part, Fusion)]
+        return cast(list[Fusion], list(self.parts))
 
     @property
     def symmetry(self) -> Symmetry:  # type: ignore[override]
@@ -75,13 +76,17 @@ class Stack(Fusion):
 
     @property
     def xnor(self) -> Xnor:  # type: ignore[override]
-        """The best of the parts."""
+        """At least this: the best of the parts."""
         order: tuple[Xnor, ...] = ("never", "generic", "always")
         return max((part.xnor for part in self.fusions), key=order.index)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
-        return torch.cat([part.fuse(u, v) for part in self.fusions], dim=-1)
+        return torch.cat([part(u, v) for part in self.fusions], dim=-1)
+
+    @override
+    def contrasts(self) -> list[tuple[float, float]]:
+        return [contrast for part in self.fusions for contrast in part.contrasts()]
 
     @override
     def extra_repr(self) -> str:
