@@ -129,10 +129,10 @@ class SiameseComparator(nn.Module):
 
     @property
     def additive(self) -> bool:
-        """Whether "same or different" is provably out of reach in eval mode: the logit is g(x1) + h(x2).
+        """Whether "same or different" is provably out of reach: an additive fusion under an affine head.
 
-        Or an increasing function of such a sum. What cannot be seen through, such as a head of a class of your own, is
-        not called additive.
+        In eval mode the logit is then g(x1) + h(x2), or a never decreasing function of such a sum. A head that cannot
+        be seen through, because its class is your own, is not called affine.
         """
         return self.fusion.additive and is_affine(self.head)
 
