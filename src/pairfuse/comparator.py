@@ -210,8 +210,8 @@ class SiameseComparator(nn.Module):
                 f"and {size2} (x2 of {describe(x2)})"
             )
         if self.tied and fit_together(x1, x2):
-            both = self._encode(concatenate(x1, x2), "left", name="x1", given=x1)  # (2B, D)
-            return both[:size1], both[size1:]
+            u, v = self._encode(concatenate(x1, x2), "left", name="x1", given=x1).tensor_split(2)  # each (B, D)
+            return u, v
         return (
             self._encode(x1, "left", name="x1", given=x1),
             self._encode(x2, "right", name="x2", given=x2),

@@ -1,7 +1,7 @@
 """Several fusions side by side, and the door through which every fusion argument passes."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,8 @@ class Stack(Fusion):
     @property
     def fusions(self) -> list[Fusion]:
         """The parts, in order."""
-        return cast(list[Fusion], list(self.parts))
+        parts: list[Any] = list(self.parts)
+        return parts
 
     @property
     def symmetry(self) -> Symmetry:  # type: ignore[override]
