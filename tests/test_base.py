@@ -91,7 +91,13 @@ def test_facts_must_not_contradict_each_other():
         declare(symmetry="none", additive=True, xnor="always")(3)
 
 
-@pytest.mark.parametrize("contrast", [(1.0,), (0.0, float("inf")), (float("nan"), 0.0)])
+def test_antisymmetric_fusions_cannot_learn_xnor():
+    """f(a, a) = f(b, b) = 0 is half-way between f(a, b) and f(b, a)."""
+    with pytest.raises(TypeError, match="Mine declares antisymmetry, so `xnor` must be 'never'"):
+        declare(symmetry="antisymmetric", additive=False, xnor="always")(3)
+
+
+@pytest.mark.parametrize("contrast", [2.0, (1.0,), (0.0, float("inf")), (float("nan"), 0.0)])
 def test_contrast_is_two_finite_numbers(contrast):
     with pytest.raises(TypeError, match="Mine must declare `contrast` as two finite numbers"):
         declare(**FACTS, contrast=contrast)(3)

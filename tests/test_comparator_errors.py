@@ -84,9 +84,16 @@ def test_an_encoder_that_returns_no_tensor():
         model(images(2, 5), images(2, 5))
 
 
-@pytest.mark.parametrize("encoder", [torchvision.models.resnet18(), nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))])
-def test_uint8_images(encoder):
-    x = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+@pytest.mark.parametrize(
+    ("encoder", "shape"),
+    [
+        (torchvision.models.resnet18(), (2, 3, 32, 32)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3072, 4)), (2, 3, 32, 32)),
+        (nn.Linear(784, 4), (2, 784)),
+    ],
+)
+def test_uint8_images(encoder, shape):
+    x = torch.zeros(shape, dtype=torch.uint8)
     model = pf.SiameseComparator(encoder)
     with raises(ValueError, "x1 is of dtype uint8: convert images to float in [0, 1] first, as in x1.float() / 255"):
         model(x, x)
@@ -124,7 +131,7 @@ def test_a_vector_without_item_ndim():
         pf.SiameseComparator(nn.Linear(5, 4))(images(5), images(5))
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), KeyError("my own")])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("none"), KeyError("my"), TypeError("my")])
 def test_errors_that_are_not_about_the_input_pass_through(error):
     """Code that catches OutOfMemoryError goes on working, whatever the input looks like."""
 
@@ -137,9 +144,16 @@ def test_errors_that_are_not_about_the_input_pass_through(error):
 
 
 def test_a_byte_mask_is_not_taken_for_an_image():
-    model = pf.SiameseComparator(Returns(lambda x: x @ images(3, 3)), embedding_dim=4)
-    with pytest.raises(RuntimeError):
-        model(torch.zeros(2, 5, dtype=torch.uint8), torch.zeros(2, 5, dtype=torch.uint8))
+    model = pf.SiameseComparator(Returns(lambda x: x["ids"] @ images(3, 3)), embedding_dim=4)
+    x = {"ids": images(2, 5), "mask": torch.zeros(2, 5, dtype=torch.uint8)}
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        model(x, x)
+
+
+def test_a_double_from_numpy():
+    words = "x1 is of dtype torch.float64, the encoder of torch.float32: convert one to the other"
+    with raises(ValueError, words):
+        pf.SiameseComparator(nn.Linear(5, 4))(images(2, 5).double(), images(2, 5).double())
 
 
 @pytest.mark.parametrize(
@@ -195,7 +209,7 @@ def test_a_class_or_function_instead_of_a_module():
 
 
 def test_a_head_whose_input_width_does_not_fit():
-    with raises(ValueError, "head expects 3 features, but the fusion gives 8: begin it with nn.Linear(8, ...)"):
+    with raises(ValueError, "head expects 3 features, but the fusion gives 8: begin it with a layer for 8, such as"):
         pf.SiameseComparator(nn.Linear(5, 4), head=nn.Linear(3, 1))
 
 
@@ -237,7 +251,12 @@ def test_a_fusion_of_another_width():
         ("item_ndim", -1, ValueError, "item_ndim to be at least 0, got -1"),
         ("item_ndim", "3", TypeError, "item_ndim to be an int, got '3'"),
         ("right_encoder", "resnet18", TypeError, "right_encoder to be an nn.Module, got 'resnet18'"),
-        ("fusion", pf.fusions.Product, TypeError, "fusion must be a pairfuse.Fusion, a registered name, or a list"),
+        (
+            "fusion",
+            pf.fusions.Product,
+            TypeError,
+            "elementwise.Product'>: call it first, as in Product(4)",
+        ),
     ],
 )
 def test_other_arguments(argument, value, error, words):

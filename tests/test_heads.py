@@ -1,5 +1,7 @@
 """Heads: their start, and the proof that one is affine."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -16,14 +18,22 @@ def test_linear_and_mlp_are_plain_layers():
 
 
 @pytest.mark.parametrize("width", [1, 8, 512])
-@pytest.mark.parametrize("parts", [[Product], [AbsDiff], [Product, AbsDiff], [Product, Product, AbsDiff]])
-def test_linear_starts_as_a_classifier_of_standard_normal_pairs(parts, width):
-    """Before any training: a typical same pair at logit +3, a typical different pair at −3."""
+@pytest.mark.parametrize(
+    ("parts", "same", "different"),
+    [
+        ([Product], 6, 0),
+        ([AbsDiff], 3, -3),
+        ([Product, AbsDiff], 4.3, -1.7),  # the distance has 4/π of the contrast's 1 + 4/π, hence a bias of 1.7
+        ([AbsDiff, AbsDiff, Product], 3.8, -2.2),
+    ],
+)
+def test_linear_starts_as_a_classifier_of_standard_normal_pairs(parts, same, different, width):
+    """Before any training: a typical same pair and a typical different pair are 6 logits apart."""
     fusion = Stack([part(width) for part in parts])
     head = make_head("linear", fusion)
     u, v = torch.randn(100_000 // width, width), torch.randn(100_000 // width, width)
-    assert head(fusion(u, u)).mean().item() == pytest.approx(3, abs=0.3)
-    assert head(fusion(u, v)).mean().item() == pytest.approx(-3, abs=0.3)
+    assert head(fusion(u, u)).mean().item() == pytest.approx(same, abs=0.3)
+    assert head(fusion(u, v)).mean().item() == pytest.approx(different, abs=0.3)
 
 
 def test_a_head_on_a_distance_starts_above_zero():
@@ -32,6 +42,13 @@ def test_a_head_on_a_distance_starts_above_zero():
     assert head.bias.item() == 3
     assert (head.weight < 0).all()
     assert make_head("mlp", AbsDiff(6))[-1].bias.item() == 3
+
+
+def test_a_head_on_a_product_starts_undecided_at_any_scale():
+    """Embeddings of unit length make tiny products: a bias far from 0 would then be all that the head says."""
+    u, v = (torch.nn.functional.normalize(torch.randn(50, 512), dim=-1) for _ in range(2))
+    for name in ("linear", "mlp"):
+        assert make_head(name, Product(512))(u * v).abs().max() < 0.5
 
 
 @pytest.mark.parametrize(("fusion", "tied"), [(Concat(4), True), (Bilinear(4), True), (AbsDiff(4), False)])
@@ -50,7 +67,7 @@ def test_features_without_contrast_keep_their_start():
     """In a mixed stack only the features that have a contrast are set."""
     head = make_head("linear", Stack([Concat(3), Product(3)]))
     assert head.weight[0, :6].unique().numel() == 6
-    assert torch.allclose(head.weight[0, 6:], torch.tensor(2.0))  # 2 · 3 / D
+    assert torch.allclose(head.weight[0, 6:], torch.tensor(2.0))  # 6 / D
 
 
 def test_unknown_head():
@@ -83,6 +100,8 @@ NOT_AFFINE = [
     nn.Sequential(LINEAR, nn.LeakyReLU(-1.0)),  # the absolute value
     nn.Sequential(LINEAR, nn.ELU(-1.0)),
     type("Squares", (nn.Linear,), {"forward": lambda self, x: nn.Linear.forward(self, x) ** 2})(4, 1),
+    nn.Sequential(LINEAR, type("Squared", (nn.Sigmoid,), {"forward": lambda self, x: x**2})()),
+    nn.Sequential(type("Noise", (nn.Dropout,), {"forward": lambda self, x: x**2})(), LINEAR),
     type("Sums", (nn.Sequential,), {"forward": lambda self, x: self[0](x) ** 2})(LINEAR),
 ]
 
@@ -97,13 +116,34 @@ def test_heads_not_known_to_be_affine(head):
     assert not is_affine(head)
 
 
-def test_width_of_the_first_layer():
-    message = r"head expects 3 features, but the fusion gives 4: begin it with nn\.Linear\(4, \.\.\.\)"
-    for head in (nn.Linear(3, 1), nn.Sequential(nn.Dropout(), nn.Linear(3, 1))):
-        with pytest.raises(ValueError, match=message):
-            check_head(head, 4)
-    for head in (nn.Linear(4, 1), nn.LazyLinear(1), nn.Identity(), nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 1))):
+@pytest.mark.parametrize(
+    "head",
+    [
+        nn.Linear(3, 1),
+        nn.Sequential(nn.Dropout(), nn.Linear(3, 1)),
+        nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 1)),
+        nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1)),
+    ],
+)
+def test_width_of_the_first_layer(head):
+    message = "head expects 3 features, but the fusion gives 4: begin it with a layer for 4, such as nn.Linear(4, ...)"
+    with pytest.raises(ValueError, match=re.escape(message)):
         check_head(head, 4)
+
+
+class Doubles(nn.Linear):
+    """Takes half the features that its weight suggests."""
+
+    def forward(self, x):
+        return super().forward(torch.cat([x, x**2], -1))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [nn.Linear(4, 1), nn.LazyLinear(1), nn.Identity(), nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 1)), Doubles(8, 1)],
+)
+def test_widths_that_fit_or_cannot_be_told(head):
+    check_head(head, 4)
 
 
 @pytest.mark.parametrize("link", [nn.Sigmoid(), nn.Hardsigmoid(), nn.LogSigmoid(), nn.Softmax(-1), nn.LogSoftmax(-1)])

@@ -17,7 +17,9 @@ def tensors(name: str, batch: Batch) -> list[Tensor]:
     if isinstance(batch, Mapping):
         batch = batch.values()
     elif not isinstance(batch, (tuple, list)):
-        raise TypeError(f"{name} must be a tensor, or nested dicts, tuples or lists of tensors, got {batch!r}")
+        raise TypeError(
+            f"{name} must be a tensor, or nested dicts, tuples or lists of tensors, got {type(batch).__name__}"
+        )
     return [tensor for part in batch for tensor in tensors(name, part)]
 
 
@@ -30,7 +32,7 @@ def count_items(name: str, batch: Batch) -> int:
 
 
 def describe(batch: Batch) -> str:
-    """The shapes in a batch, as an error shows them: `{'ids': (2, 7), 'mask': (2, 7)}`."""
+    """The shapes in a batch, as an error shows them: `{'ids': shape (2, 7), 'mask': shape (2, 7)}`."""
     if isinstance(batch, Tensor):
         return f"shape {tuple(batch.shape)}"
     if isinstance(batch, Mapping):

@@ -5,25 +5,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairfuse._batches import Batch, count_items, describe, tensors
+from pairfuse._batches import Batch, count_items, describe
 from pairfuse._checks import check_encoded
 
 _WIDTH_ATTRIBUTES = ("embedding_dim", "num_features", "out_features")
 
 
-def embedding_width(encoder: nn.Module) -> int | None:
-    """The width that an encoder tells of itself, or that of its last `nn.Linear`; None if it tells nothing."""
-    for attribute in _WIDTH_ATTRIBUTES:
-        width = getattr(encoder, attribute, None)
-        if isinstance(width, int):
-            return width
+def told_width(encoder: nn.Module) -> int | None:
+    """The width that an encoder tells of itself."""
+    widths = (getattr(encoder, attribute, None) for attribute in _WIDTH_ATTRIBUTES)
+    return next((width for width in widths if isinstance(width, int)), None)
+
+
+def last_linear_width(encoder: nn.Module) -> int | None:
+    """The width of an encoder's last `nn.Linear`: a guess, since it need not be the last that runs."""
     linears = [module for module in encoder.modules() if isinstance(module, nn.Linear)]
     return linears[-1].out_features if linears else None
 
 
-def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, fallback: int | None) -> int:
-    """The width that is given, or else that the encoder tells, or else the fallback."""
-    for width in (embedding_dim, embedding_width(encoder), fallback):
+def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, of_fusion: int | None) -> int:
+    """The width that is given, or that the encoder tells, or that a given fusion has, or a guess."""
+    for width in (embedding_dim, told_width(encoder), of_fusion, last_linear_width(encoder)):
         if width is not None:
             return width
     raise ValueError(
@@ -33,26 +35,35 @@ def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, 
     )
 
 
+def first_parameter(encoder: nn.Module) -> Tensor | None:
+    """The floating-point parameter that stands for an encoder's device and dtype."""
+    return next((parameter for parameter in encoder.parameters() if parameter.is_floating_point()), None)
+
+
 def run_encoder(encoder: nn.Module, x: Batch, width: int, *, name: str, given: Batch, item_ndim: int | None) -> Tensor:
     """Embed a batch `x`: `(B, width)`. Errors speak of `given`, which the user passed as `name`."""
+    owner = f"encoder {type(encoder).__name__}"
     try:
         embeddings: Any = encoder(x)
-    except (RuntimeError, TypeError, ValueError) as error:  # what torch's layers raise for a type or a shape
-        hint = _hint(name, given, item_ndim)
+    except (RuntimeError, ValueError) as error:  # what torch's layers raise for a dtype or a shape
+        hint = _hint(encoder, name, given, item_ndim)
         if not hint or isinstance(error, torch.OutOfMemoryError):
             raise
-        raise ValueError(f"encoder {type(encoder).__name__} cannot take {name}: {error}{hint}") from error
-    check_encoded(
-        f"encoder {type(encoder).__name__}", embeddings, count_items(name, x), width, _hint(name, given, item_ndim)
-    )
+        raise ValueError(f"{owner} cannot take {name}: {error}{hint}") from error
+    check_encoded(owner, embeddings, count_items(name, x), width, _hint(encoder, name, given, item_ndim))
     return embeddings  # type: ignore[no-any-return]
 
 
-def _hint(name: str, given: Batch, item_ndim: int | None) -> str:
-    """What is probably wrong with an input that an encoder could not digest."""
-    if any(tensor.dtype == torch.uint8 and tensor.ndim >= 3 for tensor in tensors(name, given)):
+def _hint(encoder: nn.Module, name: str, given: Batch, item_ndim: int | None) -> str:
+    """What is probably wrong with an input that an encoder could not digest; empty if nothing is known."""
+    if not isinstance(given, Tensor):
+        return ""
+    if given.dtype == torch.uint8:
         return f". {name} is of dtype uint8: convert images to float in [0, 1] first, as in {name}.float() / 255"
-    if item_ndim is None and isinstance(given, Tensor) and given.ndim in (1, 3):
+    parameter = first_parameter(encoder)
+    if parameter is not None and given.is_floating_point() and given.dtype != parameter.dtype:
+        return f". {name} is of dtype {given.dtype}, the encoder of {parameter.dtype}: convert one to the other"
+    if item_ndim is None and given.ndim in (1, 3):
         items, *item = given.shape
         return (
             f". {name} of {describe(given)} was read as a batch of {items} items of shape {tuple(item)}: "

@@ -16,7 +16,7 @@ from pairfuse._batches import (
     tensors,
 )
 from pairfuse._checks import check_int, check_logits, check_module
-from pairfuse._encoding import require_width, run_encoder
+from pairfuse._encoding import first_parameter, require_width, run_encoder
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.stack import FusionSpec, as_fusion
@@ -46,12 +46,13 @@ class SiameseComparator(nn.Module):
             is used as it is; the two names are initialised to suit the fusion.
         right_encoder: An encoder of its own for `x2`.
         embedding_dim: Width D of the embeddings, needed only where neither the encoder (`embedding_dim`,
-            `num_features`, `out_features`, or its last `nn.Linear`) nor a given `Fusion` tells.
+            `num_features`, `out_features`) nor a given `Fusion` tells, and the last `nn.Linear` is not it.
         item_ndim: How many dimensions one item has (an image: 3), so that a single unbatched pair is accepted.
-            Taken from the encoder's `item_ndim` where that exists; each encoder's own, where there are two. All
-            tensors of a nested input must have as many.
+            Taken from the encoder's `item_ndim` where that exists; each encoder's own, where there are two (set
+            the attribute on them if their inputs differ in kind). All tensors of a nested input must have as many.
         allow_additive: Allow an additive fusion with an affine head: right for a ranking model such as
-            Bradley–Terry, and for showing what goes wrong.
+            Bradley–Terry, for three or more classes that a softmax reads together ("first larger", "equal",
+            "second larger"), and for showing what goes wrong.
 
     A fusion or head built from a name is placed where the encoder's first parameter is, in its dtype.
 
@@ -105,13 +106,13 @@ class SiameseComparator(nn.Module):
         self.right_item_ndim = self.item_ndim if right_encoder is None else _item_ndim(right_encoder, item_ndim)
         self.fusion = _build_fusion(fusion, encoder, right_encoder, embedding_dim)
         if isinstance(head, str):
-            head = make_head(head, self.fusion, tied=self.tied, like=_first_parameter(encoder))
+            head = make_head(head, self.fusion, tied=self.tied, like=first_parameter(encoder))
         check_module("head", head)
         self.head = head
         if self.additive and not allow_additive:
             raise AdditiveComparatorError(
                 f"{type(self.fusion).__name__} with an affine head computes g(u) + h(v), and no such sum can tell "
-                "same from different (it is XNOR): the model would stay at chance. Take a fusion that is not "
+                "same from different (it is XNOR): the logit would stay at chance. Take a fusion that is not "
                 "additive, such as fusion='product' or the default, or a head with a hidden layer, such as "
                 "head='mlp'. For a model that is additive on purpose (a ranking, say) pass allow_additive=True."
             )
@@ -129,9 +130,9 @@ class SiameseComparator(nn.Module):
 
     @property
     def additive(self) -> bool:
-        """Whether "same or different" is provably out of reach: an additive fusion under an affine head.
+        """Whether "same or different" is provably out of every logit's reach: an additive fusion, an affine head.
 
-        In eval mode the logit is then g(x1) + h(x2), or a never decreasing function of such a sum. A head that cannot
+        In eval mode each logit is then g(x1) + h(x2), or a never decreasing function of such a sum. A head that cannot
         be seen through, because its class is your own, is not called affine.
         """
         return self.fusion.additive and is_affine(self.head)
@@ -240,7 +241,7 @@ def _build_fusion(
     right = left
     if right_encoder is not None:
         right = require_width("right_encoder", right_encoder, embedding_dim, built.in2_features if built else None)
-    fusion = as_fusion(spec, left, right, like=_first_parameter(encoder))
+    fusion = as_fusion(spec, left, right, like=first_parameter(encoder))
     if (fusion.in_features, fusion.in2_features) != (left, right):
         raise ValueError(
             f"fusion {type(fusion).__name__} expects embeddings of widths {fusion.in_features} (u) and "
@@ -267,8 +268,3 @@ def _is_single(name: str, x: Batch, item_ndim: int | None) -> bool:
             f"since item_ndim={item_ndim}, got {describe(x)}"
         )
     return ndims == {item_ndim}
-
-
-def _first_parameter(encoder: nn.Module) -> Tensor | None:
-    """The parameter whose device and dtype the modules built from a name take over."""
-    return next((parameter for parameter in encoder.parameters() if parameter.is_floating_point()), None)

@@ -7,7 +7,7 @@ from pairfuse._checks import unknown_name
 from pairfuse.fusions import Fusion
 
 HIDDEN_FEATURES = 64
-START_LOGIT = 3.0  # a probability of 0.95 for a typical same pair, 0.05 for a typical different one
+START_GAP = 6.0  # from the logit of a typical different pair to that of a typical same pair; σ(±3) is 0.95, 0.05
 
 _PASSES_ON = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 # Never decreasing, so that they cannot turn "more" into "less" for some partners only.
@@ -26,20 +26,18 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     Of two identical inputs a head on `|u − v|` sees nothing but its own bias. The default bias is next to 0 and
     an optimiser moves it by a learning rate a step, so p(same) would stay near ½ for thousands of steps. Hence
     the linear head starts as the classifier that one would write by hand. Every fusion declares its `contrast`:
-    the mean of its features over same pairs and over different pairs of standard normal embeddings. The weights
-    of features with a contrast are proportional to it, and scale and bias are such that a typical same pair has
-    logit +3 and a typical different pair −3. On `|u − v|`: bias +3, weights below 0. On `u ∘ v`: bias −3, weights
-    above 0. On both together the two almost cancel: bias 0.4. Features without contrast keep the default of
-    `nn.Linear`.
+    the mean of its features over same pairs and over different pairs of standard normal embeddings.
 
-    All this holds for embeddings of about unit variance: if yours are far from it, end the encoder with a
-    normalisation, such as `nn.BatchNorm1d` or `nn.LayerNorm`.
+    - The weights are proportional to the difference of the two, and such that the logits of a typical same pair and
+      of a typical different pair are 6 apart: above 0 on `u ∘ v`, below 0 on `|u − v|`.
+    - The bias stands in for the features that are 0 for every same pair: 3 on `|u − v|`, 0 on `u ∘ v`, and on both
+      together 3 times the part of the contrast that is the distance's, 1.7. It would be wrong to set it by the
+      products too, since their size depends on the scale of the embeddings, which is not known.
+    - Features without contrast keep the default of `nn.Linear`, as does the hidden layer of `"mlp"`; its last bias is
+      that of the linear head.
 
     With two encoders (`tied=False`) the two embeddings of a same pair have nothing in common yet, so that no
     contrast holds and every layer keeps the default of `nn.Linear`.
-
-    The hidden layer of `"mlp"` keeps its default; its last bias starts where that of the linear head does: it is
-    the answer for a pair of which all features are 0.
 
     Args:
         name: `"linear"` or `"mlp"`.
@@ -72,19 +70,18 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     contrasts = fusion.contrasts() if tied else []
     strength = sum((same - different) ** 2 for same, different in contrasts)
     if strength > 0:
-        scale = 2 * START_LOGIT / strength
-        weights = [scale * (same - different) for same, different in contrasts]
-        typical = sum(weight * same for weight, (same, _) in zip(weights, contrasts, strict=True))
-        nn.init.constant_(last.bias, START_LOGIT - typical)
+        weights = [START_GAP * (same - different) / strength for same, different in contrasts]
+        distances = sum(different**2 for same, different in contrasts if same == 0)
+        nn.init.constant_(last.bias, START_GAP / 2 * distances / strength)
         if head is last:
             start = torch.tensor([weights])
             with torch.no_grad():
                 last.weight.copy_(start.where(start != 0, last.weight))
-    return head if like is None else head.to(like)
+    return head if like is None else head.to(device=like.device, dtype=like.dtype)
 
 
 def is_affine(head: nn.Module) -> bool:
-    """Whether a head is provably affine, up to increasing functions at its end.
+    """Whether a head is provably affine, up to never decreasing functions at its end.
 
     Linear layers, batch normalisation (affine in eval mode), and dropout or identity between them, then any
     number of links such as a sigmoid. What is not known to be affine counts as not affine.
@@ -92,29 +89,32 @@ def is_affine(head: nn.Module) -> bool:
     layers = list(_layers(head))
     while layers and _never_decreases(layers[-1]):
         layers.pop()
-    return all(_is_affine_layer(layer) for layer in layers)
-
-
-def _is_affine_layer(layer: nn.Module) -> bool:
-    plain_linear = type(layer).forward is nn.Linear.forward  # a subclass may compute anything
-    return plain_linear or isinstance(layer, (nn.BatchNorm1d, *_PASSES_ON))
+    return all(_is_plain(layer, nn.Linear, nn.BatchNorm1d, *_PASSES_ON) for layer in layers)
 
 
 def _never_decreases(layer: nn.Module) -> bool:
     slopes = [getattr(layer, name, 0) for name in ("negative_slope", "alpha")]  # of LeakyReLU, of ELU and CELU
-    return isinstance(layer, _PASSES_ON) or (isinstance(layer, _MONOTONE) and min(slopes) >= 0)
+    return _is_plain(layer, *_PASSES_ON, *_MONOTONE) and min(slopes) >= 0
+
+
+def _is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a layer computes what one of torch's classes computes: a subclass may have a forward of its own."""
+    return "forward" not in vars(layer) and any(
+        isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds
+    )
 
 
 def check_head(head: nn.Module, features: int) -> None:
-    """Raise if the first linear layer does not take `features` inputs, or the last layer makes probabilities."""
-    layers = [layer for layer in _layers(head) if not isinstance(layer, _PASSES_ON)]
+    """Raise if the first layer does not take `features` inputs, or the last layer makes probabilities."""
+    layers = [layer for layer in _layers(head) if not _is_plain(layer, *_PASSES_ON)]
     if not layers:
         return
     first, last = layers[0], layers[-1]
-    if isinstance(first, nn.Linear) and not isinstance(first, nn.LazyLinear) and first.in_features != features:
+    width = _width_taken(first)
+    if width not in (None, features):
         raise ValueError(
-            f"head expects {first.in_features} features, but the fusion gives {features}: "
-            f"begin it with nn.Linear({features}, ...)"
+            f"head expects {width} features, but the fusion gives {features}: begin it with a layer for "
+            f"{features}, such as nn.Linear({features}, ...)"
         )
     if isinstance(last, _PROBABILITIES):
         raise ValueError(
@@ -123,8 +123,17 @@ def check_head(head: nn.Module, features: int) -> None:
         )
 
 
+def _width_taken(layer: nn.Module) -> int | None:
+    """How many features a layer takes, where it is of a kind that tells; 0 in a lazy layer means any."""
+    if _is_plain(layer, nn.Linear) and isinstance(layer, nn.Linear):
+        return layer.in_features or None
+    if isinstance(layer, nn.BatchNorm1d):
+        return layer.num_features or None
+    return layer.normalized_shape[-1] if isinstance(layer, nn.LayerNorm) else None
+
+
 def _layers(head: nn.Module) -> list[nn.Module]:
     """The layers of a head in order, nested `nn.Sequential`s unrolled."""
-    if isinstance(head, nn.Sequential) and type(head).forward is nn.Sequential.forward:
+    if isinstance(head, nn.Sequential) and _is_plain(head, nn.Sequential):
         return [layer for part in head for layer in _layers(part)]
     return [head]

@@ -17,8 +17,8 @@ def xnor_margin(fusion: Fusion, a: Tensor, b: Tensor) -> Tensor:
     not meet. So the margin is 0.0 **iff no linear head can tell same from different on {a, b}** with the fusion's
     present parameters; where it is positive, the best linear head separates the pairs by just this distance.
 
-    Computed in eval mode and in float64, whatever the inputs, and rounded to 0.0 below a few units in the last
-    place of the largest feature, within which the fused points themselves are not known.
+    Computed in eval mode and in float64, whatever the inputs, and rounded to 0.0 below 4e-15 of the largest
+    feature: a margin of that size cannot be told from rounding errors.
 
     Args:
         fusion: Any fusion with `in_features == in2_features`.
@@ -26,7 +26,8 @@ def xnor_margin(fusion: Fusion, a: Tensor, b: Tensor) -> Tensor:
         b: Embeddings of the same shape. Where `a` equals `b`, there is nothing to tell apart: the margin is 0.0.
 
     Returns:
-        Margins of shape `(...)` in [0, ∞), of a's dtype; differentiable, once, in `a`, `b` and the fusion's parameters.
+        Margins of shape `(...)` in [0, ∞), of a's dtype (in which a tiny one may round to 0); differentiable, once, in
+        `a`, `b` and the fusion's parameters.
 
     Raises:
         TypeError: `fusion` is no `Fusion`, or the embeddings are not floating-point.

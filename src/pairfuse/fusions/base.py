@@ -20,7 +20,8 @@ class Fusion(nn.Module):
 
     Attributes:
         symmetry: `"symmetric"`: `f(u, v) = f(v, u)`; `"antisymmetric"`: `f(u, v) = −f(v, u)`; or `"none"`.
-        additive: Whether `f(u, v) = g(u) + h(v)`: then no affine head on it can answer "same or different".
+        additive: Whether `f(u, v) = g(u) + h(v)`: then no logit of an affine head on it can answer "same or
+            different".
         xnor: Whether one linear layer with bias can tell (a, a), (b, b) from (a, b), (b, a) for a ≠ b and some
             parameters of the fusion: `"never"`, `"generic"` (except where a and b stand in a special position),
             or `"always"`.
@@ -122,6 +123,10 @@ def _check_facts(fusion: type[Fusion]) -> None:
             )
     if fusion.additive is True and fusion.xnor != "never":
         raise TypeError(f"{fusion.__name__} declares additive=True, so `xnor` must be 'never' (got {fusion.xnor!r})")
+    if fusion.symmetry == "antisymmetric" and fusion.xnor != "never":  # f(a, a) = 0 is between f(a, b) and f(b, a)
+        raise TypeError(f"{fusion.__name__} declares antisymmetry, so `xnor` must be 'never' (got {fusion.xnor!r})")
     contrast: Any = fusion.contrast
-    if not isinstance(contrast, property) and not (len(contrast) == 2 and all(map(math.isfinite, contrast))):
+    if isinstance(contrast, property):
+        return
+    if not (isinstance(contrast, tuple) and len(contrast) == 2 and all(map(math.isfinite, contrast))):
         raise TypeError(f"{fusion.__name__} must declare `contrast` as two finite numbers (got {contrast!r})")

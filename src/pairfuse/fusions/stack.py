@@ -104,7 +104,8 @@ def as_fusion(spec: FusionSpec, in_features: int, in2_features: int, *, like: Te
     if isinstance(spec, str):
         options = {} if in2_features == in_features else {"in2_features": in2_features}
         fusion = make_fusion(spec, in_features, **options)
-        return fusion if like is None else fusion.to(like)
+        return fusion if like is None else fusion.to(device=like.device, dtype=like.dtype)
     if isinstance(spec, (list, tuple)):
         return Stack([as_fusion(part, in_features, in2_features, like=like) for part in spec])
-    raise TypeError(f"fusion must be a pairfuse.Fusion, a registered name, or a list of either, got {spec!r}")
+    advice = f": call it first, as in {spec.__name__}({in_features})" if isinstance(spec, type) else ""
+    raise TypeError(f"fusion must be a pairfuse.Fusion, a registered name, or a list of either, got {spec!r}{advice}")
