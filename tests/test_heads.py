@@ -111,6 +111,13 @@ def test_affine_heads(head):
     assert is_affine(head)
 
 
+def test_a_layer_with_another_forward_is_not_known_to_be_affine():
+    layer = nn.Linear(4, 1)
+    assert is_affine(layer)
+    layer.forward = lambda x: (x**2).sum(-1, keepdim=True)
+    assert not is_affine(layer)
+
+
 @pytest.mark.parametrize("head", NOT_AFFINE)
 def test_heads_not_known_to_be_affine(head):
     assert not is_affine(head)
