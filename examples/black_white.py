@@ -37,7 +37,7 @@ def train(model: nn.Module, pairs: pf.data.BlackWhitePairs, device: str, title: 
     """Plain PyTorch: binary cross-entropy on logits. Returns the loss of every step."""
     model.to(device).train()
     loss_function = nn.BCEWithLogitsLoss()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     losses = []
     for x1, x2, y in tqdm(DataLoader(pairs, batch_size=16), desc=f"{title:>16}"):
         loss = loss_function(model(x1.to(device), x2.to(device)), y.to(device))
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, print the truth tables, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fusion", nargs="+", choices=FUSIONS, default=FUSIONS, help="which to train (all)")
-    parser.add_argument("--steps", type=int, default=80, help="training steps, of 16 pairs each (80)")
+    parser.add_argument("--steps", type=int, default=100, help="training steps, of 16 pairs each (100)")
     parser.add_argument("--image-size", type=int, default=64, help="height and width in pixels (64)")
     parser.add_argument("--device", default="cpu", help="where to train (cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the pairs (0)")
