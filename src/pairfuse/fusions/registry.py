@@ -49,7 +49,7 @@ def register_fusion(name: str) -> Callable[[F], F]:
         if _key(name) in _FUSIONS:
             raise ValueError(
                 f"a fusion is already registered as {_key(name)!r} ({_FUSIONS[_key(name)].__name__}): "
-                f"choose another name for {fusion.__name__} (or start a new session, to run its definition again)"
+                f"choose another name for {fusion.__name__} (in a notebook, restart the kernel to define it anew)"
             )
         _FUSIONS[_key(name)] = fusion
         return fusion
