@@ -1,7 +1,7 @@
 """The one place where arguments are checked and errors are worded."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,14 +38,17 @@ def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_fea
         )
 
 
+def _what_came(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
 def check_fused(owner: str, fused: Any, leading: torch.Size, out_features: int) -> None:
     """Raise unless `fuse` returned one row of `out_features` for each pair."""
     expected = (*leading, out_features)
     if not isinstance(fused, Tensor) or tuple(fused.shape) != expected:
-        got = f"shape {tuple(fused.shape)}" if isinstance(fused, Tensor) else type(fused).__name__
         raise ValueError(
-            f"{owner} has out_features={out_features}, so its fuse must return shape {expected}, got {got}: "
-            "keep the leading dimensions, and set self.out_features in __init__"
+            f"{owner} has out_features={out_features}, so its fuse must return shape {expected}, got "
+            f"{_what_came(fused)}: keep the leading dimensions, and set self.out_features in __init__"
         )
 
 
@@ -53,20 +56,19 @@ def check_logits(logits: Any, pairs: int) -> None:
     """Raise unless a head returned one logit, or one row of logits, for each pair."""
     fits = isinstance(logits, Tensor) and logits.ndim in (1, 2) and logits.shape[0] == pairs
     if not fits:
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
-            f"head must return logits of shape (B, K) or (B,) with B = {pairs}, got {got}: "
+            f"head must return logits of shape (B, K) or (B,) with B = {pairs}, got {_what_came(logits)}: "
             "end it with nn.Linear(..., K), without squeezing the batch"
         )
 
 
-def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: str) -> None:
+def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: Callable[[], str]) -> None:
     """Raise unless an encoder returned one row of `width` features for each of its items."""
+    if isinstance(embeddings, Tensor) and tuple(embeddings.shape) == (items, width):
+        return
     expected = f"{owner} must return embeddings of shape (B, D) = ({items}, {width})"
     if not isinstance(embeddings, Tensor):
-        raise TypeError(f"{expected}, got {type(embeddings).__name__}: wrap the encoder so that it returns one tensor")
-    if tuple(embeddings.shape) == (items, width):
-        return
+        raise TypeError(f"{expected}, got {_what_came(embeddings)}: wrap the encoder so that it returns one tensor")
     advice = ""
     if embeddings.ndim == 4:
         advice = ": that is a feature map; end the encoder with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"
@@ -74,7 +76,7 @@ def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: str
         advice = ": that is a sequence; end the encoder with a pooling, such as a mean over dim 1"
     elif embeddings.ndim == 2 and embeddings.shape[0] == items:
         advice = f": pass embedding_dim={embeddings.shape[1]} to SiameseComparator, or build the fusion for that width"
-    raise ValueError(f"{expected}, got shape {tuple(embeddings.shape)}{advice}{hint}")
+    raise ValueError(f"{expected}, got {_what_came(embeddings)}{advice}{hint()}")
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:

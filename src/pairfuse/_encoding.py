@@ -1,5 +1,6 @@
 """How a comparator runs an encoder that it knows nothing about: its width, its call, its errors."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,14 +44,15 @@ def first_parameter(encoder: nn.Module) -> Tensor | None:
 def run_encoder(encoder: nn.Module, x: Batch, width: int, *, name: str, given: Batch, item_ndim: int | None) -> Tensor:
     """Embed a batch `x`: `(B, width)`. Errors speak of `given`, which the user passed as `name`."""
     owner = f"encoder {type(encoder).__name__}"
+    hint = partial(_hint, encoder, name, given, item_ndim)  # called only where something is wrong
     try:
         embeddings: Any = encoder(x)
     except (RuntimeError, ValueError) as error:  # what torch's layers raise for a dtype or a shape
-        hint = _hint(encoder, name, given, item_ndim)
-        if not hint or isinstance(error, torch.OutOfMemoryError):
+        cause = hint()
+        if not cause or isinstance(error, torch.OutOfMemoryError):
             raise
-        raise ValueError(f"{owner} cannot take {name}: {error}{hint}") from error
-    check_encoded(owner, embeddings, count_items(name, x), width, _hint(encoder, name, given, item_ndim))
+        raise ValueError(f"{owner} cannot take {name}: {error}{cause}") from error
+    check_encoded(owner, embeddings, count_items(name, x), width, hint)
     return embeddings  # type: ignore[no-any-return]
 
 

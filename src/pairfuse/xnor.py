@@ -66,13 +66,10 @@ def xnor_margin(fusion: Fusion, a: Tensor, b: Tensor) -> Tensor:
 
 def _fuse_wide(fusion: Fusion, u: Tensor, v: Tensor) -> Tensor:
     """Fuse in float64 with the fusion's own parameters, through which gradients still flow."""
-    state = {name: t.double() if t.is_floating_point() else t for name, t in _state(fusion)}
+    tensors = [*fusion.named_parameters(), *fusion.named_buffers()]
+    state = {name: t.double() if t.is_floating_point() else t for name, t in tensors}
     fused: Tensor = functional_call(fusion, state, (u.double(), v.double()))
     return fused
-
-
-def _state(fusion: Fusion) -> list[tuple[str, Tensor]]:
-    return [*fusion.named_parameters(), *fusion.named_buffers()]
 
 
 def _segment_distance(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
