@@ -44,7 +44,8 @@ def draw_segment(axis: plt.Axes, p: Tensor, q: Tensor, color: str, label: str, n
         axis.annotate(" and\n".join(names), (x1, y1), (0, -9), textcoords="offset points", ha="center", va="top")
         return
     for (x, y), name in zip([(x1, y1), (x2, y2)], names, strict=True):
-        axis.annotate(name, (x, y), (0, 9), textcoords="offset points", ha="center")
+        above = y == max(y1, y2)  # below its lower end, or the segment would cross the name
+        axis.annotate(name, (x, y), (0, 9 if above else -20), textcoords="offset points", ha="center")
 
 
 def draw_logit_grid() -> None:
