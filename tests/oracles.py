@@ -4,6 +4,7 @@ Written from the formulas, without torch and without the code under test. A regi
 fails `test_laws.py`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,7 +22,40 @@ def exact(values: torch.Tensor) -> list:
     return [exact(row) for row in values] if values.ndim else Fraction(values.item())
 
 
-def _bilinear(fusion: pf.fusions.Bilinear, u: Vector, v: Vector) -> Vector:
+@dataclass(frozen=True)
+class Oracle:
+    """What the tests know about a fusion without asking it."""
+
+    values: Callable[[Any, Vector, Vector], Vector]
+    learns_xnor: Callable[[Vector, Vector], bool]  # for a ≠ b, over all of the fusion's parameters
+    out_features: Callable[[int], int] = lambda width: width
+    options: list[dict[str, Any]] = field(default_factory=lambda: [{}])  # every variant is put through the laws
+    rational: bool = True  # whether `values` is exact
+    trained: Callable[[torch.Tensor, torch.Tensor], pf.Fusion] | None = None  # learns what it can on {a, b}
+
+
+def _dot(x: Vector, y: Vector) -> Fraction:
+    return sum((p * q for p, q in zip(x, y, strict=True)), Fraction(0))
+
+
+def _apply(layer: torch.nn.Linear, x: Vector) -> Vector:
+    return [_dot(exact(row), x) + exact(bias) for row, bias in zip(layer.weight, layer.bias, strict=True)]
+
+
+def _tanh(x: Vector) -> Vector:
+    return [Fraction(math.tanh(float(value))) for value in x]
+
+
+def _each(function: Callable[[Fraction, Fraction], Fraction]) -> Callable[[Any, Vector, Vector], Vector]:
+    """The same function in every coordinate."""
+    return lambda fusion, u, v: [function(x, y) for x, y in zip(u, v, strict=True)]
+
+
+def _side_by_side(*names: str) -> Callable[[Any, Vector, Vector], Vector]:
+    return lambda fusion, u, v: [value for name in names for value in ORACLES[name].values(None, u, v)]
+
+
+def _bilinear(fusion: Any, u: Vector, v: Vector) -> Vector:
     out = []
     for f in range(fusion.out_features):
         weight = exact(fusion.weight[f])
@@ -30,6 +64,32 @@ def _bilinear(fusion: pf.fusions.Bilinear, u: Vector, v: Vector) -> Vector:
         form = sum((u[i] * weight[i][j] * v[j] for i in range(len(u)) for j in range(len(v))), Fraction(0))
         out.append(form + (exact(fusion.bias[f]) if fusion.bias is not None else 0))
     return out
+
+
+def _biaffine(fusion: Any, u: Vector, v: Vector) -> Vector:
+    return _bilinear(fusion, [*u, Fraction(1)], [*v, Fraction(1)])
+
+
+def _projected(fusion: Any, u: Vector, v: Vector) -> Vector:
+    left, right = _apply(fusion.left, u), _apply(fusion.left if fusion.tied else fusion.right, v)
+    if getattr(fusion, "activation", None) == "tanh":
+        left, right = _tanh(left), _tanh(right)
+    return [x * y for x, y in zip(left, right, strict=True)]
+
+
+def _mfb(fusion: Any, u: Vector, v: Vector) -> Vector:
+    products = _projected(fusion, u, v)
+    return [sum(products[f * fusion.rank : (f + 1) * fusion.rank]) for f in range(fusion.out_features)]
+
+
+def _ntn(fusion: Any, u: Vector, v: Vector) -> Vector:
+    forms = [_dot(u, [_dot(row, v) for row in exact(weight)]) for weight in fusion.weight]
+    return _tanh([form + linear for form, linear in zip(forms, _apply(fusion.linear, [*u, *v]), strict=True)])
+
+
+def _cosine(fusion: Any, u: Vector, v: Vector) -> Vector:
+    lengths = _dot(u, u) * _dot(v, v)
+    return [Fraction(float(_dot(u, v)) / math.sqrt(float(lengths))) if lengths else Fraction(0)]
 
 
 def _one_common_ratio(a: Vector, b: Vector) -> bool:
@@ -42,49 +102,113 @@ def _one_common_ratio(a: Vector, b: Vector) -> bool:
 def _collinear_forward(a: Vector, b: Vector) -> bool:
     """Whether a and b are collinear with a factor of at least 0, or one of them is 0."""
     parallel = all(a[i] * b[j] == a[j] * b[i] for i in range(len(a)) for j in range(len(a)))
-    return parallel and sum(x * y for x, y in zip(a, b, strict=True)) >= 0
+    return parallel and _dot(a, b) >= 0
 
 
-def _all_products(width: int) -> pf.Fusion:
+def _one_dominates(a: Vector, b: Vector) -> bool:
+    pairs = list(zip(a, b, strict=True))
+    return all(x >= y for x, y in pairs) or all(x <= y for x, y in pairs)
+
+
+def _all_products(fusion: type[pf.Fusion], extra: int) -> Callable[[torch.Tensor, torch.Tensor], pf.Fusion]:
     """A bilinear fusion whose features are all u_i v_j: it separates what any bilinear form separates."""
-    fusion = pf.fusions.Bilinear(width, width * width, bias=False, dtype=torch.float64)
+
+    def build(a: torch.Tensor, b: torch.Tensor) -> pf.Fusion:
+        side = len(a) + extra
+        built = fusion(len(a), side * side, dtype=torch.float64)
+        with torch.no_grad():
+            built.weight.copy_(torch.eye(side * side).view(side * side, side, side))
+        return built
+
+    return build
+
+
+def _across(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """A linear form that is +h at a and −h at b: its weight and its bias."""
+    return a - b, -((a - b) @ (a + b)).item() / 2
+
+
+def _one_factor(fusion: type[pf.Fusion]) -> Callable[[torch.Tensor, torch.Tensor], pf.Fusion]:
+    """Rank 1: the product of +h or −h from either side is h² for same pairs, −h² for different ones."""
+
+    def build(a: torch.Tensor, b: torch.Tensor) -> pf.Fusion:
+        weight, bias = _across(a, b)
+        built = fusion(len(a), 1, rank=1, dtype=torch.float64)
+        with torch.no_grad():
+            for side in (built.left, built.right):
+                side.weight.copy_(weight[None])
+                side.bias.fill_(bias)
+        return built
+
+    return build
+
+
+def _one_slice(a: torch.Tensor, b: torch.Tensor) -> pf.Fusion:
+    """(d · u + c)(d · v + c), multiplied out."""
+    d, c = _across(a, b)
+    built = pf.fusions.NTN(len(a), 1, dtype=torch.float64)
     with torch.no_grad():
-        fusion.weight.copy_(torch.eye(width * width).view(width * width, width, width))
-    return fusion
+        built.weight.copy_(d[:, None] * d)
+        built.linear.weight.copy_(c * torch.cat([d, d]))
+        built.linear.bias.fill_(c * c)
+    return built
 
 
-@dataclass(frozen=True)
-class Oracle:
-    """What the tests know about a fusion without asking it."""
+def _always(a: Vector, b: Vector) -> bool:
+    return True
 
-    values: Callable[[Any, Vector, Vector], Vector]
-    learns_xnor: Callable[[Vector, Vector], bool]  # for a ≠ b, over all of the fusion's parameters
-    out_features: Callable[[int], int] = lambda width: width
-    options: list[dict[str, Any]] = field(default_factory=lambda: [{}])  # every variant is put through the laws
-    most_expressive: Callable[[int], pf.Fusion] | None = None  # parameters with which it learns all it can
+
+def _never(a: Vector, b: Vector) -> bool:
+    return False
 
 
 ORACLES: dict[str, Oracle] = {
-    "concat": Oracle(
-        values=lambda fusion, u, v: [*u, *v],
-        learns_xnor=lambda a, b: False,
-        out_features=lambda width: 2 * width,
-    ),
-    "product": Oracle(
-        values=lambda fusion, u, v: [x * y for x, y in zip(u, v, strict=True)],
-        learns_xnor=lambda a, b: not _one_common_ratio(a, b),
-    ),
-    "abs-diff": Oracle(
-        values=lambda fusion, u, v: [x - y if x > y else y - x for x, y in zip(u, v, strict=True)],
-        learns_xnor=lambda a, b: True,
-    ),
+    "concat": Oracle(lambda fusion, u, v: [*u, *v], _never, lambda width: 2 * width),
+    "sum": Oracle(_each(lambda x, y: x + y), _never),
+    "mean": Oracle(_each(lambda x, y: (x + y) / 2), _never),
+    "diff": Oracle(_each(lambda x, y: x - y), _never),
+    "product": Oracle(_each(lambda x, y: x * y), lambda a, b: not _one_common_ratio(a, b)),
+    "abs-diff": Oracle(_each(lambda x, y: x - y if x > y else y - x), _always),
+    "squared-diff": Oracle(_each(lambda x, y: x * x - 2 * x * y + y * y), _always),
+    "max": Oracle(_each(lambda x, y: x if x > y else y), lambda a, b: not _one_dominates(a, b)),
+    "min": Oracle(_each(lambda x, y: y if x > y else x), lambda a, b: not _one_dominates(a, b)),
+    "cosine": Oracle(_cosine, lambda a, b: not _collinear_forward(a, b), lambda width: 1, rational=False),
     "bilinear": Oracle(
-        values=_bilinear,
-        learns_xnor=lambda a, b: not _collinear_forward(a, b),
-        out_features=lambda width: 1,
+        _bilinear,
+        lambda a, b: not _collinear_forward(a, b),
+        lambda width: 1,
         options=[{}, {"symmetric": True}, {"bias": False}, {"out_features": 3}],
-        most_expressive=_all_products,
+        trained=_all_products(pf.fusions.Bilinear, 0),
     ),
+    "biaffine": Oracle(
+        _biaffine,
+        _always,
+        lambda width: 1,
+        options=[{}, {"symmetric": True}, {"out_features": 3}],
+        trained=_all_products(pf.fusions.Biaffine, 1),
+    ),
+    "low-rank-bilinear": Oracle(
+        lambda fusion, u, v: _apply(fusion.out, _projected(fusion, u, v)),
+        _always,
+        lambda width: 1,
+        options=[{}, {"tied": True}, {"activation": None}, {"out_features": 3, "rank": 2}, {"rank": 1, "tied": True}],
+        rational=False,
+        trained=_one_factor(pf.fusions.LowRankBilinear),
+    ),
+    "mfb": Oracle(
+        _mfb,
+        _always,
+        lambda width: 16,
+        options=[{}, {"tied": True}, {"out_features": 3, "rank": 2}],
+        trained=_one_factor(pf.fusions.MFB),
+    ),
+    "ntn": Oracle(
+        _ntn, _always, lambda width: 4, options=[{}, {"out_features": 1}], rational=False, trained=_one_slice
+    ),
+    "symmetric": Oracle(_side_by_side("product", "abs-diff"), _always, lambda width: 2 * width),
+    "infersent": Oracle(_side_by_side("concat", "abs-diff", "product"), _always, lambda width: 4 * width),
+    "sbert": Oracle(_side_by_side("concat", "abs-diff"), _always, lambda width: 3 * width),
+    "mou": Oracle(_side_by_side("concat", "diff", "product"), _always, lambda width: 4 * width),
 }
 
 

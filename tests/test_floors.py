@@ -5,8 +5,9 @@ import math
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import GRID
 from torch import nn
+
+from pairfuse.testing.strategies import GRID
 
 Y = torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=torch.float64)  # bb, bw, wb, ww
 

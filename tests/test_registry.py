@@ -34,8 +34,9 @@ def test_unknown_name_lists_the_names_and_the_nearest():
         pf.make_fusion("prodct", 4)
     with pytest.raises(ValueError, match="unknown fusion 'zzz': The names are"):
         pf.make_fusion("zzz", 4)
-    with pytest.raises(TypeError, match="make_fusion expects a name, got 3"):
-        pf.make_fusion(3, 4)
+    for wrong in (3, pf.fusions.Product):
+        with pytest.raises(TypeError, match="or a list of either, got"):
+            pf.make_fusion(wrong, 4)
 
 
 def test_register_and_make(registry_restored):

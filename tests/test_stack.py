@@ -4,8 +4,17 @@ import pytest
 import torch
 
 import pairfuse as pf
-from pairfuse.fusions import AbsDiff, Bilinear, Concat, Product, Stack
-from pairfuse.fusions.stack import as_fusion
+from pairfuse.fusions import AbsDiff, Bilinear, Concat, Cosine, Diff, Max, Mean, Min, Product, Stack, Sum
+from pairfuse.fusions.registry import as_fusion
+
+
+class Cubed(pf.Fusion):
+    """Antisymmetric, and no sum."""
+
+    symmetry, additive, xnor = "antisymmetric", False, "never"
+
+    def fuse(self, u, v):
+        return (u - v) ** 3
 
 
 def test_features_stand_side_by_side():
@@ -22,7 +31,15 @@ def test_features_stand_side_by_side():
         ([Product(2), Bilinear(2, symmetric=True)], "symmetric", False, "generic"),
         ([Product(2), Bilinear(2)], "none", False, "generic"),
         ([Concat(2), Concat(2)], "none", True, "never"),
-        ([Concat(2), Product(2)], "none", False, "generic"),  # at least: together they always can
+        ([Concat(2), Product(2)], "none", False, "always"),  # neither of them alone
+        ([Sum(2), Max(2)], "symmetric", False, "always"),
+        ([Mean(2), Bilinear(2)], "none", False, "always"),
+        ([Sum(2), Cosine(2)], "symmetric", False, "generic"),
+        ([Diff(2), Product(2)], "none", False, "generic"),
+        ([Stack([Concat(2), Diff(2)]), Stack([Cosine(2), Min(2)])], "none", False, "always"),
+        ([Sum(2), Diff(2)], "none", True, "never"),
+        ([Diff(2), Cubed(2)], "antisymmetric", False, "never"),
+        ([Sum(2), Cubed(2)], "none", False, "never"),
         ([Stack([Product(2)]), AbsDiff(2)], "symmetric", False, "always"),
     ],
 )

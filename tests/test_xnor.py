@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import exact, segments_meet
-from strategies import GRID, embedding_pairs
 
 import pairfuse as pf
-from pairfuse.xnor import _segment_distance
+from pairfuse.testing.strategies import GRID, embedding_pairs
+from pairfuse.xnor.segments import segment_distance
 
 
 def integer_bilinear(width: int, out_features: int, weights: list[float]) -> pf.fusions.Bilinear:
@@ -27,7 +27,7 @@ def test_segments_meet_iff_exact_arithmetic_says_so(data):
     width = data.draw(st.integers(1, 3))
     small = st.integers(-3, 3).map(float)
     points = [data.draw(st.lists(small, min_size=width, max_size=width)) for _ in range(4)]
-    distance = _segment_distance(*(torch.tensor(point).double() for point in points))
+    distance = segment_distance(*(torch.tensor(point).double() for point in points))
     meet = segments_meet(*([Fraction(x) for x in point] for point in points))
     assert (distance < 1e-12) == meet
 
@@ -41,7 +41,7 @@ def test_no_two_points_of_the_segments_are_closer(data):
     p1, p2, q1, q2 = (torch.tensor(point).double() for point in points)
     share = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
     nearest = torch.cdist(p1 + share * (p2 - p1), q1 + share * (q2 - q1)).min()
-    distance = _segment_distance(p1, p2, q1, q2)
+    distance = segment_distance(p1, p2, q1, q2)
     assert distance <= nearest + 1e-12
     assert distance >= nearest - 0.11  # half a step of each segment, at most √3 · 6 / 200
 
@@ -52,7 +52,7 @@ def test_almost_parallel_segments_that_meet(angle):
     p = torch.tensor([math.cos(0.3), math.sin(0.3), 0.5]).double()
     q = p + angle * torch.tensor([0.2, -0.4, 0.9]).double()
     centre = torch.tensor([0.1, 0.7, -0.3]).double()
-    assert _segment_distance(centre - 0.6 * p, centre + 0.4 * p, centre - 0.3 * q, centre + 0.7 * q) < 1e-15
+    assert segment_distance(centre - 0.6 * p, centre + 0.4 * p, centre - 0.3 * q, centre + 0.7 * q) < 1e-15
 
 
 class NearlyOneSided(pf.Fusion):
@@ -110,9 +110,55 @@ def test_embeddings_must_be_floats(dtype):
         pf.xnor_margin(pf.fusions.Product(2), a, b)
 
 
-def test_a_name_is_no_fusion():
-    with pytest.raises(TypeError, match=r"xnor_margin expects a pairfuse\.Fusion, got 'product': build it with make"):
-        pf.xnor_margin("product", torch.randn(3), torch.randn(3))
+@pytest.mark.parametrize("spec", ["product", ["product", "abs-diff"], ("concat", pf.fusions.Product(3))])
+def test_a_name_or_a_list_works_wherever_a_fusion_does(spec):
+    a, b = torch.randn(2, 3), torch.randn(2, 3)
+    assert torch.equal(pf.xnor_margin(spec, a, b), pf.xnor_margin(pf.make_fusion(spec, 3), a, b))
+
+
+@pytest.mark.parametrize("spec", [None, 3, pf.fusions.Product, torch.nn.Linear(3, 3)])
+def test_what_is_no_fusion(spec):
+    with pytest.raises(TypeError, match=r"fusion must be a pairfuse\.Fusion, a registered name, or a list of either"):
+        pf.xnor_margin(spec, torch.randn(3), torch.randn(3))
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1.0, 1e100])
+def test_relative_margin_has_no_scale(scale):
+    """It is in [0, 1], and twice the largest norm times it is the margin."""
+    a, b = torch.randn(50, 4).double(), torch.randn(50, 4).double()
+    fusion = pf.fusions.Product(4)
+    relative = pf.xnor_margin(fusion, scale * a, scale * b, relative=True)
+    torch.testing.assert_close(relative, pf.xnor_margin(fusion, a, b, relative=True))
+    largest = torch.stack([(x * y).norm(dim=-1) for x, y in ((a, a), (b, b), (a, b))]).amax(0)
+    torch.testing.assert_close(pf.xnor_margin(fusion, a, b), relative * 2 * largest)
+    assert (relative <= 1).all()
+
+
+def test_relative_margin_reaches_its_ends():
+    """Cosine of opposite vectors: features 1 and −1, as far apart as such features can be."""
+    a = torch.tensor([1.0, 2.0])
+    assert pf.xnor_margin("cosine", a, -a, relative=True) == 1
+    assert pf.xnor_margin("concat", a, -a, relative=True) == 0
+    assert pf.xnor_margin("abs-diff", a, a, relative=True) == 0
+
+
+def test_a_common_offset_ruins_the_relative_margin():
+    """Cosines of 0.6, 0.98, 0.996: the margin falls with the square of the offset; centred, all are alike."""
+    margins = []
+    for offset in (2.0, 10.0, 22.3):
+        a, b = torch.tensor([offset + 1, offset - 1]), torch.tensor([offset - 1, offset + 1])
+        margins.append(pf.xnor_margin("product", a, b, relative=True).item())
+        assert pf.xnor_margin("product", a - offset, b - offset, relative=True) == pytest.approx(1.0)
+    assert margins == pytest.approx([0.156, 0.0097, 0.002], rel=0.03)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_embeddings_that_are_not_finite_have_no_margin(value):
+    """NaN, not a number that looks like an answer; the other rows keep theirs."""
+    a, b = torch.randn(3, 2), torch.randn(3, 2)
+    a[1, 0] = value
+    margin = pf.xnor_margin("product", a, b)
+    assert margin.isnan().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("scale", [1e-120, 1e-30, 1e30, 1e120])
@@ -130,7 +176,7 @@ def test_what_float32_cannot_resolve_is_computed_in_float64():
     assert pf.xnor_margin(pf.fusions.Product(2), a, b).item() == pytest.approx(2e-6, rel=1e-3)
 
 
-@given(pair=embedding_pairs(max_width=2), data=st.data())
+@given(pair=embedding_pairs(most_width=2), data=st.data())
 def test_zero_iff_the_exact_segments_meet(pair, data):
     """For asymmetric features, where both segments have length: 0.0 iff they meet in exact arithmetic."""
     a, b = pair

@@ -1,6 +1,8 @@
 """Compare pairs of things with PyTorch: are these two the same?"""
 
-from pairfuse import data, encoders, fusions
+from types import ModuleType
+
+from pairfuse import data, encoders, fusions, xnor
 from pairfuse.comparator import AdditiveComparatorError, SiameseComparator
 from pairfuse.fusions import Fusion, list_fusions, make_fusion, register_fusion
 from pairfuse.xnor import xnor_margin
@@ -17,5 +19,15 @@ __all__ = [
     "list_fusions",
     "make_fusion",
     "register_fusion",
+    "testing",
+    "xnor",
     "xnor_margin",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "testing":  # imported when asked for, since it needs Hypothesis
+        from importlib import import_module
+
+        return import_module("pairfuse.testing")
+    raise AttributeError(f"module 'pairfuse' has no attribute {name!r}")

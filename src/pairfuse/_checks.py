@@ -3,6 +3,8 @@
 import operator
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -36,6 +38,23 @@ def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_fea
             f"{owner} expects u of shape (..., {in_features}) and v of shape (..., {in2_features}) with the same "
             f"leading dimensions, got u of shape {tuple(u.shape)} and v of shape {tuple(v.shape)}"
         )
+
+
+def check_finite(owner: str, **tensors: Tensor) -> None:
+    """Raise if a tensor, named by its argument, holds NaN or infinity."""
+    for argument, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            raise ValueError(f"{owner} expects finite {argument}, got {bad} of {tensor.numel()} values NaN or infinite")
+
+
+def require_package(module: str, extra: str) -> ModuleType:
+    """Import a module of an optional package; raise with the command that installs it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(f"{package} is not installed: pip install 'pairfuse[{extra}]'", name=package) from error
 
 
 def _what_came(value: Any) -> str:

@@ -19,7 +19,7 @@ from pairfuse._checks import check_int, check_logits, check_module
 from pairfuse._encoding import first_parameter, require_width, run_encoder
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
-from pairfuse.fusions.stack import FusionSpec, as_fusion
+from pairfuse.fusions.registry import FusionSpec, as_fusion
 from pairfuse.heads import check_head, is_affine, make_head
 
 Side = Literal["left", "right"]
@@ -86,7 +86,7 @@ class SiameseComparator(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        fusion: FusionSpec = ("product", "abs-diff"),
+        fusion: FusionSpec = "symmetric",
         head: str | nn.Module = "linear",
         *,
         right_encoder: nn.Module | None = None,

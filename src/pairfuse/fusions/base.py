@@ -1,22 +1,18 @@
 """The contract that every fusion keeps."""
 
-import math
-from typing import Any, Literal, get_args
-
 from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_embeddings, check_fused, check_int
-
-Symmetry = Literal["symmetric", "antisymmetric", "none"]
-Xnor = Literal["never", "generic", "always"]
+from pairfuse.fusions._factors import Factors
+from pairfuse.fusions.facts import Facts, Symmetry, Xnor, check_facts
 
 
 class Fusion(nn.Module):
     """Combine two embeddings into one vector of fused features: `(u, v)` → `fusion(u, v)`.
 
     A subclass declares `symmetry`, `additive` and `xnor`, writes `fuse`, and sets `out_features` where it is not
-    `in_features`. `SiameseComparator` relies on what is declared; for the fusions that ship, the tests prove it.
+    `in_features`. `SiameseComparator` relies on what is declared; `pairfuse.testing.check_fusion` proves it.
 
     Attributes:
         symmetry: `"symmetric"`: `f(u, v) = f(v, u)`; `"antisymmetric"`: `f(u, v) = −f(v, u)`; or `"none"`.
@@ -25,6 +21,9 @@ class Fusion(nn.Module):
         xnor: Whether one linear layer with bias can tell (a, a), (b, b) from (a, b), (b, a) for a ≠ b and some
             parameters of the fusion: `"never"`, `"generic"` (except where a and b stand in a special position),
             or `"always"`.
+        xnor_with_sum: What `xnor` becomes where the linear layer sees u + v too, as in `[u, v, u ∘ v]`. Optional:
+            the same as `xnor`.
+        reads_sum: Whether a linear layer on the features can compute u + v. Optional: False.
         contrast: The mean of a feature over same pairs (u, u), and over different pairs (u, v) of independent
             standard normal embeddings; heads are initialised by it. Optional: `(0.0, 0.0)` says nothing.
         two_widths: Whether `u` and `v` may differ in width. Optional: False.
@@ -58,6 +57,8 @@ class Fusion(nn.Module):
     symmetry: Symmetry
     additive: bool
     xnor: Xnor
+    xnor_with_sum: Xnor | None = None
+    reads_sum: bool = False
     contrast: tuple[float, float] = (0.0, 0.0)
     two_widths: bool = False
 
@@ -68,7 +69,7 @@ class Fusion(nn.Module):
     def __init__(self, in_features: int, *, in2_features: int | None = None) -> None:
         super().__init__()
         name = type(self).__name__
-        _check_facts(type(self))
+        check_facts(type(self))
         in2_features = in_features if in2_features is None else in2_features
         in_features = check_int(name, "in_features", in_features)
         in2_features = check_int(name, "in2_features", in2_features)
@@ -87,6 +88,25 @@ class Fusion(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define fuse(self, u, v)")
 
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        """What a linear layer says of every pair, as one matrix product: optional.
+
+        Args:
+            u: N left embeddings `(N, D)`.
+            v: M right embeddings `(M, D2)`.
+            weight: The weight of a linear layer on the features, `(K, F)`.
+
+        Returns:
+            `left` of shape `(K, N, R)` and `right` of shape `(K, M, R)` or `(1, M, R)`, such that
+            `(left @ right.mT)[k, i, j] = weight[k] · fusion(u[i], v[j])`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no factors: score its pairs block by block")
+
+    @property
+    def fast_path(self) -> bool:
+        """Whether the fusion has `factors`."""
+        return type(self).factors is not Fusion.factors
+
     @override
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
         """Check the shapes once, then `fuse`."""
@@ -94,6 +114,21 @@ class Fusion(nn.Module):
         fused = self.fuse(u, v)
         check_fused(type(self).__name__, fused, u.shape[:-1], self.out_features)
         return fused
+
+    def facts(self) -> Facts:
+        """All that is declared, with the widths and the number of parameters."""
+        return Facts(
+            fusion=type(self).__name__,
+            in_features=self.in_features,
+            in2_features=self.in2_features,
+            out_features=self.out_features,
+            parameters=sum(parameter.numel() for parameter in self.parameters()),
+            symmetry=self.symmetry,
+            additive=self.additive,
+            xnor=self.xnor,
+            two_widths=self.two_widths,
+            fast_path=self.fast_path,
+        )
 
     def contrasts(self) -> list[tuple[float, float]]:
         """The contrast of every feature, F in all."""
@@ -103,30 +138,3 @@ class Fusion(nn.Module):
     def extra_repr(self) -> str:
         in2 = f", in2_features={self.in2_features}" if self.in2_features != self.in_features else ""
         return f"in_features={self.in_features}{in2}, out_features={self.out_features}"
-
-
-def _check_facts(fusion: type[Fusion]) -> None:
-    """Raise unless the class declares every fact with a value that exists."""
-    allowed: dict[str, tuple[Any, ...]] = {
-        "symmetry": get_args(Symmetry),
-        "additive": (True, False),
-        "xnor": get_args(Xnor),
-    }
-    for fact, values in allowed.items():
-        declared = getattr(fusion, fact, None)
-        if isinstance(declared, property):  # told by the instance: a stack's facts are those of its parts
-            continue
-        if declared not in values:
-            raise TypeError(
-                f"{fusion.__name__} must declare `{fact}` as one of {', '.join(map(repr, values))} "
-                f"in its class body (got {declared!r})"
-            )
-    if fusion.additive is True and fusion.xnor != "never":
-        raise TypeError(f"{fusion.__name__} declares additive=True, so `xnor` must be 'never' (got {fusion.xnor!r})")
-    if fusion.symmetry == "antisymmetric" and fusion.xnor != "never":  # f(a, a) = 0 is between f(a, b) and f(b, a)
-        raise TypeError(f"{fusion.__name__} declares antisymmetry, so `xnor` must be 'never' (got {fusion.xnor!r})")
-    contrast: Any = fusion.contrast
-    if isinstance(contrast, property):
-        return
-    if not (isinstance(contrast, tuple) and len(contrast) == 2 and all(map(math.isfinite, contrast))):
-        raise TypeError(f"{fusion.__name__} must declare `contrast` as two finite numbers (got {contrast!r})")

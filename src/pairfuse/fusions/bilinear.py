@@ -1,17 +1,31 @@
-"""The bilinear form: every coordinate of one side meets every coordinate of the other."""
+"""Bilinear forms: every coordinate of one side meets every coordinate of the other."""
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_int
-from pairfuse.fusions.base import Fusion, Symmetry
+from pairfuse.fusions._factors import Factors, add_constant
+from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.facts import Symmetry, Xnor
 from pairfuse.fusions.registry import register_fusion
+
+__all__ = ["Biaffine", "Bilinear"]
+
+
+def bilinear_forms(u: Tensor, weight: Tensor, v: Tensor) -> Tensor:
+    """`uᵀ W_f v` for each f: `(..., D)`, `(F, D, D2)`, `(..., D2)` → `(..., F)`."""
+    projected = torch.einsum("...d,fde->...fe", u, weight)  # (..., F, D2)
+    return torch.einsum("...fe,...e->...f", projected, v)
+
+
+def _append_one(x: Tensor) -> Tensor:
+    return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
 
 
 @register_fusion("bilinear")
 class Bilinear(Fusion):
-    r"""One learned bilinear form for each output feature: `uᵀ W_f v + b_f`.
+    r"""Learn one bilinear form for each output feature: `uᵀ W_f v + b_f`.
 
     Symmetric iff every W_f is: `symmetric=True` uses ½(W_f + W_fᵀ). Values unbounded. A linear layer on it can
     tell same from different for some W, unless the two embeddings are collinear with a factor ≥ 0 or one of them
@@ -39,7 +53,7 @@ class Bilinear(Fusion):
 
     Raises:
         TypeError: The embeddings are not floating-point.
-        ValueError: `symmetric=True` with two different widths, or embeddings of other widths or leading dimensions.
+        ValueError: A width does not fit, or `symmetric=True` with D ≠ D2.
 
     References:
         Nickel, Tresp and Kriegel, *A Three-Way Model for Collective Learning on Multi-Relational Data*
@@ -53,7 +67,9 @@ class Bilinear(Fusion):
     """
 
     symmetry: Symmetry = "none"  # of the class; an instance with symmetric=True says otherwise
-    additive, xnor = False, "generic"
+    additive = False
+    xnor: Xnor = "generic"
+    xnor_with_sum = "always"
     two_widths = True
 
     def __init__(
@@ -68,23 +84,32 @@ class Bilinear(Fusion):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, in2_features=in2_features)
-        out_features = check_int("Bilinear", "out_features", out_features)
+        name = type(self).__name__
+        self.out_features = check_int(name, "out_features", out_features)
         if symmetric and self.in2_features != self.in_features:
             raise ValueError(
-                f"Bilinear expects one width with symmetric=True, "
+                f"{name} expects one width with symmetric=True, "
                 f"got in_features={self.in_features} and in2_features={self.in2_features}"
             )
-        self.out_features = out_features
         self.symmetric = symmetric
         self.symmetry = "symmetric" if symmetric else "none"
-        shape = (out_features, self.in_features, self.in2_features)
+        self.two_widths = not symmetric
+        shape = (self.out_features, *self._sides())
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
+    def _sides(self) -> tuple[int, int]:
+        """The two widths of the weight."""
+        return self.in_features, self.in2_features
+
+    def _weight(self) -> Tensor:
+        """The weight that is used."""
+        return (self.weight + self.weight.mT) / 2 if self.symmetric else self.weight
+
     def reset_parameters(self) -> None:
-        """Draw the weight from N(0, 1 / (D · D2)), mirrored where it is symmetric; set the bias to 0."""
-        nn.init.normal_(self.weight, std=(self.in_features * self.in2_features) ** -0.5)
+        """Draw the weight from N(0, 1 / its two widths), mirrored where it is symmetric; set the bias to 0."""
+        nn.init.normal_(self.weight, std=(self.weight.shape[1] * self.weight.shape[2]) ** -0.5)
         if self.symmetric:
             with torch.no_grad():  # mirrored, not averaged: averaging would halve the variance
                 self.weight.copy_(self.weight.triu() + self.weight.triu(1).mT)
@@ -93,11 +118,85 @@ class Bilinear(Fusion):
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
-        weight = (self.weight + self.weight.mT) / 2 if self.symmetric else self.weight
-        projected = torch.einsum("...d,fde->...fe", u, weight)  # (..., F, D2)
-        fused = torch.einsum("...fe,...e->...f", projected, v)  # (..., F)
+        fused = bilinear_forms(u, self._weight(), v)
         return fused if self.bias is None else fused + self.bias
+
+    @override
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        factors = u @ torch.einsum("kf,fde->kde", weight, self._weight()), v[None]
+        return factors if self.bias is None else add_constant(factors, weight @ self.bias)
 
     @override
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, symmetric={self.symmetric}, bias={self.bias is not None}"
+
+
+@register_fusion("biaffine")
+class Biaffine(Bilinear):
+    r"""Learn bilinear forms of the embeddings with a 1 appended to each: `[u; 1]ᵀ W_f [v; 1]`.
+
+    A bilinear form, a linear one of either side and a constant in one weight. Symmetric iff every W_f is:
+    `symmetric=True` uses ½(W_f + W_fᵀ). Values unbounded. With the linear terms a linear layer on it can always
+    tell same from different, for some W. `F · (D + 1) · (D2 + 1)` parameters, drawn so that embeddings of unit
+    variance give features of unit variance.
+
+    Args:
+        in_features: Width D of `u`.
+        out_features: Number F of forms.
+        in2_features: Width D2 of `v`; D by default.
+        symmetric: Use ½(W_f + W_fᵀ), so that swapping the inputs changes nothing.
+        device: Where the parameters are created.
+        dtype: The parameters' type.
+
+    Shape:
+        - u: `(..., D)`
+        - v: `(..., D2)`
+        - Output: `(..., F)`
+        - weight: `(F, D + 1, D2 + 1)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: A width does not fit, or `symmetric=True` with D ≠ D2.
+
+    References:
+        Dozat and Manning, *Deep Biaffine Attention for Neural Dependency Parsing*, ICLR 2017, arXiv:1611.01734.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.Biaffine(64, 16)(torch.randn(8, 64), torch.randn(8, 64)).shape
+        torch.Size([8, 16])
+    """
+
+    xnor = "always"
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int = 1,
+        *,
+        in2_features: int | None = None,
+        symmetric: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_features,
+            out_features,
+            in2_features=in2_features,
+            symmetric=symmetric,
+            bias=False,  # the weight's last entry is the bias
+            device=device,
+            dtype=dtype,
+        )
+
+    @override
+    def _sides(self) -> tuple[int, int]:
+        return self.in_features + 1, self.in2_features + 1
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        return super().fuse(_append_one(u), _append_one(v))
+
+    @override
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        return super().factors(_append_one(u), _append_one(v), weight)

@@ -1,12 +1,16 @@
-"""Fusions that treat every coordinate by itself: product and absolute difference."""
+"""Fusions that treat every coordinate by itself: product, differences without sign, the larger, the smaller."""
 
 import math
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
+from pairfuse.fusions._factors import Factors, join_factors, sum_factors
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.registry import register_fusion
+
+__all__ = ["AbsDiff", "Max", "Min", "Product", "SquaredDiff"]
 
 
 @register_fusion("product")
@@ -39,11 +43,16 @@ class Product(Fusion):
     """
 
     symmetry, additive, xnor = "symmetric", False, "generic"
+    xnor_with_sum = "always"
     contrast = (1.0, 0.0)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return u * v
+
+    @override
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        return u * weight[:, None], v[None]
 
 
 @register_fusion("abs-diff")
@@ -82,3 +91,118 @@ class AbsDiff(Fusion):
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return (u - v).abs()
+
+
+@register_fusion("squared-diff")
+class SquaredDiff(Fusion):
+    r"""Square the difference coordinate by coordinate: `(u − v)²`.
+
+    Symmetric; width D; values in [0, ∞), all 0 for `u = v`. With tied encoders a linear layer on it can always
+    tell same from different; with weights 1 it is the squared Euclidean distance. Like `AbsDiff` it leaves two
+    identical inputs to the head's bias.
+
+    Args:
+        in_features: Width D of both embeddings.
+
+    Shape:
+        - u, v: `(..., D)`
+        - Output: `(..., D)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: The embeddings differ in shape, or from D in width.
+
+    References:
+        Grover and Leskovec, *node2vec: Scalable Feature Learning for Networks*, KDD 2016, arXiv:1607.00653.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.SquaredDiff(2)(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 4.0]))
+        tensor([ 4., 36.])
+    """
+
+    symmetry, additive, xnor = "symmetric", False, "always"
+    contrast = (0.0, 2.0)
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        return (u - v).square()
+
+    @override
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        centre = v.mean(0)  # a common offset would cancel in the differences, but not in the rounding of squares
+        u, v = u - centre, v - centre
+        cross = -2 * u * weight[:, None], v[None]
+        return join_factors([cross, sum_factors(u.square() @ weight.mT, v.square() @ weight.mT)])
+
+
+@register_fusion("max")
+class Max(Fusion):
+    r"""Take the larger of the two, coordinate by coordinate: `max(u, v)`.
+
+    Symmetric; width D; values among those of u and v. A linear layer on it can tell same from different for two
+    embeddings unless one of them is at least as large in every coordinate.
+
+    Args:
+        in_features: Width D of both embeddings.
+
+    Shape:
+        - u, v: `(..., D)`
+        - Output: `(..., D)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: The embeddings differ in shape, or from D in width.
+
+    References:
+        Goodfellow, Warde-Farley, Mirza, Courville and Bengio, *Maxout Networks*, ICML 2013, arXiv:1302.4389,
+        for the maximum of learned features.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.Max(2)(torch.tensor([1.0, -2.0]), torch.tensor([3.0, -4.0]))
+        tensor([ 3., -2.])
+    """
+
+    symmetry, additive, xnor = "symmetric", False, "generic"
+    xnor_with_sum = "always"
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        return torch.maximum(u, v)
+
+
+@register_fusion("min")
+class Min(Fusion):
+    r"""Take the smaller of the two, coordinate by coordinate: `min(u, v)`.
+
+    Symmetric; width D; values among those of u and v. A linear layer on it can tell same from different for two
+    embeddings unless one of them is at least as large in every coordinate. For embeddings ≥ 0 with sum 1 the sum
+    of the features is the histogram intersection.
+
+    Args:
+        in_features: Width D of both embeddings.
+
+    Shape:
+        - u, v: `(..., D)`
+        - Output: `(..., D)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: The embeddings differ in shape, or from D in width.
+
+    References:
+        Swain and Ballard, *Color Indexing*, International Journal of Computer Vision 7(1), 1991.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.Min(2)(torch.tensor([1.0, -2.0]), torch.tensor([3.0, -4.0]))
+        tensor([ 1., -4.])
+    """
+
+    symmetry, additive, xnor = "symmetric", False, "generic"
+    xnor_with_sum = "always"
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        return torch.minimum(u, v)

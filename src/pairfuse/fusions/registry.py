@@ -1,12 +1,16 @@
 """Fusions by name: `register_fusion`, `make_fusion`, `list_fusions`."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from torch import Tensor
 
 from pairfuse._checks import unknown_name
 from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.stack import Stack
 
 F = TypeVar("F", bound=type[Fusion])
+FusionSpec: TypeAlias = str | Fusion | Sequence["FusionSpec"]
 
 _FUSIONS: dict[str, type[Fusion]] = {}
 
@@ -68,27 +72,52 @@ def list_fusions() -> list[str]:
     return sorted(_FUSIONS)
 
 
-def make_fusion(name: str, in_features: int, **options: Any) -> Fusion:
-    """Build a registered fusion.
+def make_fusion(fusion: FusionSpec, in_features: int, **options: Any) -> Fusion:
+    """Build a registered fusion, or a stack of several.
 
     Args:
-        name: A name of `list_fusions()`.
+        fusion: A name of `list_fusions()`; or a list of names and fusions, which becomes a `Stack`.
         in_features: Width D of the embeddings.
-        **options: Whatever else the class takes, such as `out_features` of `"bilinear"`.
+        **options: Whatever else the class takes, such as `out_features` of `"bilinear"`. For a list only
+            `in2_features`; options of its parts go to the parts: `["product", Bilinear(64, 16)]`.
 
     Returns:
-        A new module, shared with nobody.
+        A new module, shared with nobody, but for what a list holds already built.
 
     Raises:
-        ValueError: The name is not registered; the error lists the names and suggests the nearest.
+        TypeError: `fusion` is neither a name nor a list.
+        ValueError: A name is not registered; the error lists the names and suggests the nearest.
 
     Examples:
         >>> import pairfuse as pf
         >>> pf.make_fusion("bilinear", 64, out_features=16)
         Bilinear(in_features=64, out_features=16, symmetric=False, bias=True)
+        >>> pf.make_fusion(["concat", "product"], 64).out_features
+        192
     """
-    if not isinstance(name, str):
-        raise TypeError(f"make_fusion expects a name, got {name!r}")
-    if _key(name) not in _FUSIONS:
-        raise unknown_name("fusion", _key(name), list_fusions())
-    return _FUSIONS[_key(name)](in_features, **options)
+    if isinstance(fusion, str):
+        if _key(fusion) not in _FUSIONS:
+            raise unknown_name("fusion", _key(fusion), list_fusions())
+        return _FUSIONS[_key(fusion)](in_features, **options)
+    if not set(options) <= {"in2_features"} or isinstance(fusion, Fusion):
+        raise TypeError(
+            f"make_fusion expects a name, or a list with no options but in2_features, got {fusion!r} and {options}"
+        )
+    return as_fusion(fusion, in_features, options.get("in2_features", in_features))
+
+
+def as_fusion(spec: FusionSpec, in_features: int, in2_features: int, *, like: Tensor | None = None) -> Fusion:
+    """The fusion that a name, a fusion, or a list of either stands for; a list becomes a `Stack`.
+
+    What is built from a name gets the device and dtype of `like`; a fusion that is given stays as it is.
+    """
+    if isinstance(spec, Fusion):
+        return spec
+    if isinstance(spec, str):
+        options = {} if in2_features == in_features else {"in2_features": in2_features}
+        fusion = make_fusion(spec, in_features, **options)
+        return fusion if like is None else fusion.to(device=like.device, dtype=like.dtype)
+    if isinstance(spec, (list, tuple)):
+        return Stack([as_fusion(part, in_features, in2_features, like=like) for part in spec])
+    advice = f": call it first, as in {spec.__name__}({in_features})" if isinstance(spec, type) else ""
+    raise TypeError(f"fusion must be a pairfuse.Fusion, a registered name, or a list of either, got {spec!r}{advice}")

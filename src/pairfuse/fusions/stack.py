@@ -1,23 +1,25 @@
-"""Several fusions side by side, and the door through which every fusion argument passes."""
+"""Several fusions side by side."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse.fusions.base import Fusion, Symmetry, Xnor
-from pairfuse.fusions.registry import make_fusion
+from pairfuse.fusions._factors import Factors, join_factors
+from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.facts import Symmetry, Xnor, best_xnor
 
-FusionSpec: TypeAlias = str | Fusion | Sequence["FusionSpec"]
+__all__ = ["Stack"]
 
 
 class Stack(Fusion):
     r"""Put the features of several fusions side by side: `[f1(u, v); f2(u, v); …]`.
 
-    Symmetric (antisymmetric, additive) iff all its parts are. Its `xnor` is the best of its parts',
-    which a linear head reaches by ignoring the others; together the parts may do better than that.
+    Symmetric (antisymmetric, additive) iff all its parts are. Its `xnor` is at least the best of its parts', which
+    a linear head reaches by ignoring the others. Beside `[u, v]` or `u + v` it is more: they leave the same pairs and
+    the different pairs no common point but the middle of both, so that `[u, v, u ∘ v]` can always tell them apart.
 
     Args:
         parts: At least one fusion, all of the same `in_features` and `in2_features`.
@@ -40,9 +42,11 @@ class Stack(Fusion):
         >>> stack = pf.fusions.Stack([pf.fusions.Product(64), pf.fusions.AbsDiff(64)])
         >>> stack.out_features, stack.symmetry, stack.xnor
         (128, 'symmetric', 'always')
+        >>> pf.make_fusion(["concat", "product"], 64).xnor  # neither of the two alone
+        'always'
     """
 
-    two_widths = True
+    two_widths = True  # of the class; an instance can what all its parts can
 
     def __init__(self, parts: Iterable[Fusion]) -> None:
         parts = list(parts)
@@ -50,13 +54,14 @@ class Stack(Fusion):
             raise ValueError("Stack expects at least one fusion, got none")
         for part in parts:
             if not isinstance(part, Fusion):
-                raise TypeError(f"Stack expects fusions, got {part!r}; names go to SiameseComparator")
+                raise TypeError(f"Stack expects fusions, got {part!r}; for names call make_fusion([...], in_features)")
         widths = {(part.in_features, part.in2_features) for part in parts}
         if len(widths) > 1:
             raise ValueError(f"Stack expects parts of one (in_features, in2_features), got {sorted(widths)}")
         super().__init__(parts[0].in_features, in2_features=parts[0].in2_features)
         self.out_features = sum(part.out_features for part in parts)
         self.parts = nn.ModuleList(parts)
+        self.two_widths = all(part.two_widths for part in parts)
 
     @property
     def fusions(self) -> list[Fusion]:
@@ -76,14 +81,33 @@ class Stack(Fusion):
         return all(part.additive for part in self.fusions)
 
     @property
+    def reads_sum(self) -> bool:  # type: ignore[override]
+        """Whether some part does."""
+        return any(part.reads_sum for part in self.fusions)
+
+    @property
     def xnor(self) -> Xnor:  # type: ignore[override]
-        """At least this: the best of the parts."""
-        order: tuple[Xnor, ...] = ("never", "generic", "always")
-        return max((part.xnor for part in self.fusions), key=order.index)
+        """At least this: the best of the parts, beside u + v if some part reads it."""
+        return self.xnor_with_sum if self.reads_sum else best_xnor([part.xnor for part in self.fusions])
+
+    @property
+    def xnor_with_sum(self) -> Xnor:  # type: ignore[override]
+        """At least this: the best of the parts beside u + v."""
+        return best_xnor([part.xnor_with_sum or part.xnor for part in self.fusions])
+
+    @property
+    @override
+    def fast_path(self) -> bool:
+        return all(part.fast_path for part in self.fusions)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return torch.cat([part(u, v) for part in self.fusions], dim=-1)
+
+    @override
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        weights: tuple[Tensor, ...] = torch.split(weight, [part.out_features for part in self.fusions], dim=-1)
+        return join_factors([part.factors(u, v, w) for part, w in zip(self.fusions, weights, strict=True)])
 
     @override
     def contrasts(self) -> list[tuple[float, float]]:
@@ -92,20 +116,3 @@ class Stack(Fusion):
     @override
     def extra_repr(self) -> str:
         return ""
-
-
-def as_fusion(spec: FusionSpec, in_features: int, in2_features: int, *, like: Tensor | None = None) -> Fusion:
-    """The fusion that a name, a fusion, or a list of either stands for; a list becomes a `Stack`.
-
-    What is built from a name gets the device and dtype of `like`; a fusion that is given stays as it is.
-    """
-    if isinstance(spec, Fusion):
-        return spec
-    if isinstance(spec, str):
-        options = {} if in2_features == in_features else {"in2_features": in2_features}
-        fusion = make_fusion(spec, in_features, **options)
-        return fusion if like is None else fusion.to(device=like.device, dtype=like.dtype)
-    if isinstance(spec, (list, tuple)):
-        return Stack([as_fusion(part, in_features, in2_features, like=like) for part in spec])
-    advice = f": call it first, as in {spec.__name__}({in_features})" if isinstance(spec, type) else ""
-    raise TypeError(f"fusion must be a pairfuse.Fusion, a registered name, or a list of either, got {spec!r}{advice}")

@@ -2,29 +2,30 @@
 
 import torch
 from hypothesis import strategies as st
+from torch import Tensor
 
 GRID = st.integers(-64, 64).map(lambda n: n / 16)
 
 
-def vectors(width: int):
-    """A vector of grid floats, `(width,)`, float64."""
-    return st.lists(GRID, min_size=width, max_size=width).map(lambda x: torch.tensor(x, dtype=torch.float64))
+def vectors(*shape: int) -> st.SearchStrategy[Tensor]:
+    """A float64 tensor of grid numbers; it shrinks to small, round ones."""
+    size = torch.Size(shape).numel()
+    return st.lists(GRID, min_size=size, max_size=size).map(lambda x: torch.tensor(x, dtype=torch.float64).view(shape))
 
 
 @st.composite
-def embedding_pairs(draw, max_width: int = 4, special: bool = True):
+def embedding_pairs(draw: st.DrawFn, least_width: int = 1, most_width: int = 4) -> tuple[Tensor, Tensor]:
     """Two different vectors of one width; often in a special position: collinear, zero, or equal in places."""
-    width = draw(st.integers(1, max_width))
+    width = draw(st.integers(least_width, most_width))
     a = draw(vectors(width))
-    kind = draw(
-        st.sampled_from(["free", "free", "scaled", "partly scaled", "partly equal", "zero"] if special else ["free"])
-    )
+    kind = draw(st.sampled_from(["free", "free", "scaled", "partly scaled", "partly equal", "zero"]))
+    some = torch.tensor(draw(st.lists(st.booleans(), min_size=width, max_size=width)))
     if kind == "scaled":
         b = a * draw(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 2.0, 3.0]))
     elif kind == "partly scaled":  # one common ratio where they differ, equal elsewhere
-        b = a.where(torch.tensor(draw(st.lists(st.booleans(), min_size=width, max_size=width))), a * 2)
+        b = a.where(some, a * 2)
     elif kind == "partly equal":
-        b = a.where(torch.tensor(draw(st.lists(st.booleans(), min_size=width, max_size=width))), draw(vectors(width)))
+        b = a.where(some, draw(vectors(width)))
     elif kind == "zero":
         b = torch.zeros_like(a)
     else:

@@ -1,0 +1,62 @@
+"""The cosine of the angle between the embeddings."""
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from pairfuse.fusions._factors import Factors
+from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.registry import register_fusion
+
+__all__ = ["Cosine"]
+
+
+@register_fusion("cosine")
+class Cosine(Fusion):
+    r"""Take the cosine of the angle between the embeddings: `uᵀv / (‖u‖ ‖v‖)`.
+
+    Symmetric; width 1; values in [−1, 1], 0 where an embedding is 0. A linear layer on it can tell same from
+    different iff the two embeddings point in different directions and neither is 0: it does not see lengths.
+
+    Half precision is computed in float32. A norm below `eps` counts as `eps`, so that gradients stay finite.
+
+    Args:
+        in_features: Width D of both embeddings.
+        eps: The smallest norm, as in `torch.nn.CosineSimilarity`.
+
+    Shape:
+        - u, v: `(..., D)`
+        - Output: `(..., 1)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: The embeddings differ in shape, or from D in width.
+
+    References:
+        Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural
+        Network*, NIPS 1993.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.Cosine(2)(torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]))
+        tensor([0.9600])
+    """
+
+    symmetry, additive, xnor = "symmetric", False, "generic"
+    contrast = (1.0, 0.0)
+
+    def __init__(self, in_features: int, *, in2_features: int | None = None, eps: float = 1e-8) -> None:
+        super().__init__(in_features, in2_features=in2_features)
+        self.out_features = 1
+        self.eps = eps
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        wide = torch.promote_types(u.dtype, torch.float32)
+        cosine = nn.functional.cosine_similarity(u.to(wide), v.to(wide), dim=-1, eps=self.eps)
+        return cosine.to(u.dtype).unsqueeze(-1)
+
+    @override
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        u, v = (nn.functional.normalize(x, dim=-1, eps=self.eps) for x in (u, v))
+        return u * weight[:, None], v[None]

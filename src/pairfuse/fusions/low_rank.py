@@ -1,0 +1,229 @@
+"""Bilinear forms of low rank: project both sides, multiply, pool."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from pairfuse._checks import check_int
+from pairfuse.fusions._factors import Factors, add_constant
+from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.facts import Symmetry
+from pairfuse.fusions.registry import register_fusion
+
+__all__ = ["LowRankBilinear", "MFB"]
+
+_TANH_VARIANCE = 0.394  # of tanh(z) for a standard normal z
+
+
+class _Projections(Fusion):
+    """Two projections into a common space, one for each side, or one for both (tied)."""
+
+    symmetry: Symmetry = "none"  # of the class; an instance with tied=True says otherwise
+    additive, xnor = False, "always"
+    two_widths = True
+
+    def __init__(
+        self,
+        in_features: int,
+        in2_features: int | None,
+        projected: int,
+        *,
+        tied: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__(in_features, in2_features=in2_features)
+        if tied and self.in2_features != self.in_features:
+            raise ValueError(
+                f"{type(self).__name__} expects one width with tied=True, "
+                f"got in_features={self.in_features} and in2_features={self.in2_features}"
+            )
+        self.tied = tied
+        self.symmetry = "symmetric" if tied else "none"
+        self.two_widths = not tied
+        self.left = nn.Linear(self.in_features, projected, device=device, dtype=dtype)
+        self.right = None if tied else nn.Linear(self.in2_features, projected, device=device, dtype=dtype)
+
+    def project(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """`Au + a` and `Bv + b`; tied, the second is `Av + a`."""
+        right = self.left if self.right is None else self.right
+        return self.left(u), right(v)
+
+    def reset_projections(self, variance: float) -> None:
+        """Draw both projections such that inputs of unit variance give this variance; set their biases to 0."""
+        for layer in (self.left, self.right):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=(variance / layer.in_features) ** 0.5)
+                nn.init.zeros_(layer.bias)
+
+
+@register_fusion("low-rank-bilinear")
+class LowRankBilinear(_Projections):
+    r"""Project both sides into R dimensions, multiply, and mix: `P (σ(Au + a) ∘ σ(Bv + b)) + p`.
+
+    A sum of R products of one number from either side (MLB). Symmetric iff `tied=True`, where B = A and b = a.
+    Values unbounded. With the biases a linear layer on it can always tell same from different, for some
+    parameters, even at rank 1. `R · (D + D2 + 2) + F · (R + 1)` parameters, fewer when tied.
+
+    Every weight is drawn from a normal distribution, none is 0 (two factors of 0 would have gradient 0 for ever),
+    and such that embeddings of unit variance give features of about unit variance.
+
+    Args:
+        in_features: Width D of `u`.
+        out_features: Number F of features.
+        in2_features: Width D2 of `v`; D by default.
+        rank: Number R of products, at least 1.
+        activation: σ: `"tanh"` as in the paper, or None for a bilinear form.
+        tied: Project both sides by one matrix, so that swapping the inputs changes nothing.
+        device: Where the parameters are created.
+        dtype: The parameters' type.
+
+    Shape:
+        - u: `(..., D)`
+        - v: `(..., D2)`
+        - Output: `(..., F)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point, or the rank is no int.
+        ValueError: A width does not fit, the rank is less than 1, the activation is unknown, or `tied=True` with
+            D ≠ D2.
+
+    References:
+        Kim, On, Lim, Kim, Ha and Zhang, *Hadamard Product for Low-rank Bilinear Pooling*, ICLR 2017,
+        arXiv:1610.04325.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> fusion = pf.fusions.LowRankBilinear(64, 16, rank=8, tied=True)
+        >>> fusion(torch.randn(5, 64), torch.randn(5, 64)).shape, fusion.symmetry
+        (torch.Size([5, 16]), 'symmetric')
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int = 1,
+        *,
+        in2_features: int | None = None,
+        rank: int = 16,
+        activation: Literal["tanh"] | None = "tanh",
+        tied: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        rank = check_int("LowRankBilinear", "rank", rank)
+        if activation not in ("tanh", None):
+            raise ValueError(f"LowRankBilinear expects activation to be 'tanh' or None, got {activation!r}")
+        super().__init__(in_features, in2_features, rank, tied=tied, device=device, dtype=dtype)
+        self.out_features = check_int("LowRankBilinear", "out_features", out_features)
+        self.rank = rank
+        self.activation = activation
+        self.out = nn.Linear(rank, self.out_features, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights such that unit variance gives about unit variance; set the biases to 0."""
+        self.reset_projections(variance=1.0)
+        product_variance = 1.0 if self.activation is None else _TANH_VARIANCE**2
+        nn.init.normal_(self.out.weight, std=(self.rank * product_variance) ** -0.5)
+        nn.init.zeros_(self.out.bias)
+
+    @override
+    def project(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = super().project(u, v)
+        return (left, right) if self.activation is None else (left.tanh(), right.tanh())
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        left, right = self.project(u, v)  # (..., R) each
+        fused: Tensor = self.out(left * right)
+        return fused
+
+    @override
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        left, right = self.project(u, v)
+        mixed = weight @ self.out.weight  # (K, R)
+        return add_constant((left * mixed[:, None], right[None]), weight @ self.out.bias)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank={self.rank}, activation={self.activation!r}, tied={self.tied}"
+
+
+@register_fusion("mfb")
+class MFB(_Projections):
+    r"""Sum groups of R products of projected sides: `sum-pool_R((Au + a) ∘ (Bv + b))`.
+
+    Multi-modal factorized bilinear pooling: each of the F features is a bilinear form of rank R of its own.
+    Symmetric iff `tied=True`. Values unbounded. With the biases a linear layer on it can always tell same from
+    different, for some parameters. `F · R · (D + D2 + 2)` parameters, fewer when tied.
+
+    The paper follows it by a signed square root and L2 normalisation: `PowerNormalized(MFB(...))`. The projection
+    of its final classifier is the head's.
+
+    Args:
+        in_features: Width D of `u`.
+        out_features: Number F of pooled features.
+        in2_features: Width D2 of `v`; D by default.
+        rank: Number R of products in each group, at least 1; 5 in the paper.
+        tied: Project both sides by one matrix, so that swapping the inputs changes nothing.
+        device: Where the parameters are created.
+        dtype: The parameters' type.
+
+    Shape:
+        - u: `(..., D)`
+        - v: `(..., D2)`
+        - Output: `(..., F)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point, or the rank is no int.
+        ValueError: A width does not fit, the rank is less than 1, or `tied=True` with D ≠ D2.
+
+    References:
+        Yu, Yu, Fan and Tao, *Multi-modal Factorized Bilinear Pooling with Co-attention Learning for Visual
+        Question Answering*, ICCV 2017, arXiv:1708.01471.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> fusion = pf.fusions.PowerNormalized(pf.fusions.MFB(64, 8, in2_features=32))
+        >>> fusion(torch.randn(5, 64), torch.randn(5, 32)).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int = 16,
+        *,
+        in2_features: int | None = None,
+        rank: int = 5,
+        tied: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        rank = check_int("MFB", "rank", rank)
+        out_features = check_int("MFB", "out_features", out_features)
+        super().__init__(in_features, in2_features, out_features * rank, tied=tied, device=device, dtype=dtype)
+        self.out_features = out_features
+        self.rank = rank
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights such that unit variance gives unit variance; set the biases to 0."""
+        self.reset_projections(variance=self.rank**-0.5)
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        left, right = self.project(u, v)  # (..., F · R) each
+        return (left * right).reshape(*u.shape[:-1], self.out_features, self.rank).sum(-1)
+
+    @override
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        left, right = self.project(u, v)
+        return left * weight.repeat_interleave(self.rank, dim=-1)[:, None], right[None]
+
+    @override
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank={self.rank}, tied={self.tied}"

@@ -1,0 +1,79 @@
+"""The neural tensor layer: a bilinear and a linear form under a tanh."""
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from pairfuse._checks import check_int
+from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.bilinear import bilinear_forms
+from pairfuse.fusions.registry import register_fusion
+
+__all__ = ["NTN"]
+
+
+@register_fusion("ntn")
+class NTN(Fusion):
+    r"""Squash a bilinear and a linear form of both sides: `tanh(uᵀ W_f v + P_f [u; v] + b_f)`.
+
+    Not symmetric; values in (−1, 1). A linear layer on it can always tell same from different, for some
+    parameters. `F · (D · D2 + D + D2 + 1)` parameters, drawn such that embeddings of unit variance give unit
+    variance before the tanh.
+
+    Args:
+        in_features: Width D of `u`.
+        out_features: Number F of features, the slices of the tensor; 4 in the paper.
+        in2_features: Width D2 of `v`; D by default.
+        device: Where the parameters are created.
+        dtype: The parameters' type.
+
+    Shape:
+        - u: `(..., D)`
+        - v: `(..., D2)`
+        - Output: `(..., F)`
+        - weight: `(F, D, D2)`
+
+    Raises:
+        TypeError: The embeddings are not floating-point.
+        ValueError: A width does not fit.
+
+    References:
+        Socher, Chen, Manning and Ng, *Reasoning With Neural Tensor Networks for Knowledge Base Completion*,
+        NIPS 2013.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.NTN(64)(torch.randn(8, 64), torch.randn(8, 64)).shape
+        torch.Size([8, 4])
+    """
+
+    symmetry, additive, xnor = "none", False, "always"
+    two_widths = True
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int = 4,
+        *,
+        in2_features: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_features, in2_features=in2_features)
+        self.out_features = check_int("NTN", "out_features", out_features)
+        shape = (self.out_features, self.in_features, self.in2_features)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        both = self.in_features + self.in2_features
+        self.linear = nn.Linear(both, self.out_features, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights such that each form has half of a unit variance; set the bias to 0."""
+        nn.init.normal_(self.weight, std=(2 * self.in_features * self.in2_features) ** -0.5)
+        nn.init.normal_(self.linear.weight, std=(2 * self.linear.in_features) ** -0.5)
+        nn.init.zeros_(self.linear.bias)
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        linear: Tensor = self.linear(torch.cat([u, v], dim=-1))
+        return torch.tanh(bilinear_forms(u, self.weight, v) + linear)

@@ -1,0 +1,11 @@
+"""The conformance suite for fusions, yours and ours: needs `pip install "pairfuse[testing]"`."""
+
+from pairfuse._checks import require_package
+
+require_package("hypothesis", "testing")
+
+from pairfuse.testing.checks import Check, check_fusion, parametrize_with_checks  # noqa: E402
+from pairfuse.testing.report import Report, Result  # noqa: E402
+from pairfuse.testing.subject import LawError  # noqa: E402
+
+__all__ = ["Check", "LawError", "Report", "Result", "check_fusion", "parametrize_with_checks"]

@@ -1,0 +1,201 @@
+"""The laws of what a fusion declares: symmetry, additivity, XNOR, contrast, factors."""
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+from torch import Tensor, nn
+
+from pairfuse.fusions import Fusion
+from pairfuse.fusions.additive import Sum
+from pairfuse.fusions.stack import Stack
+from pairfuse.testing.strategies import embedding_pairs, vectors
+from pairfuse.testing.subject import DoesNotApply, LawError, Subject, close, fuse, randn, require
+from pairfuse.xnor import xnor_margin
+
+
+def symmetry(subject: Subject, draw: DrawFn) -> None:
+    """Swapping u and v changes nothing (symmetric), only the sign (antisymmetric), or more (none)."""
+    fusion = subject.build()
+    declared, width = fusion.symmetry, fusion.in_features
+    if width != fusion.in2_features:
+        require(declared == "none", f"it declares symmetry={declared!r}, but its sides differ in width")
+        raise DoesNotApply("the two sides differ in width")
+    if declared == "none":
+        u, v = randn(50, width), randn(50, width, seed=1)
+        one, other = fuse(fusion, u, v), fuse(fusion, v, u)
+        for sign, word in ((1, "symmetric"), (-1, "antisymmetric")):
+            require(not close(one, sign * other), f"it declares symmetry='none', but on 50 pairs it is {word}")
+        return
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    u, v = draw(vectors(width)), draw(vectors(width))
+    one, other = fuse(fusion, u, v), fuse(fusion, v, u)
+    sign, right = (1, "f(v, u)") if declared == "symmetric" else (-1, "−f(v, u)")
+    require(
+        close(one, sign * other),
+        f"it declares symmetry={declared!r}, but f(u, v) is not {right}",
+        **{"u": u, "v": v, "f(u, v)": one, "f(v, u)": other},
+    )
+
+
+def additivity(subject: Subject, draw: DrawFn) -> None:
+    """f(u1, v1) + f(u2, v2) = f(u1, v2) + f(u2, v1) for all embeddings if it is additive, else not for some."""
+    fusion = subject.build()
+    if not fusion.additive:
+        u, v = randn(2, 50, fusion.in_features), randn(2, 50, fusion.in2_features, seed=1)
+        straight, crossed = _both_sums(fusion, u, v)
+        require(not close(straight, crossed), "it declares additive=False, but on 50 quartets it is a sum g(u) + h(v)")
+        return
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    u, v = draw(vectors(2, width)), draw(vectors(2, fusion.in2_features))
+    straight, crossed = _both_sums(fusion, u, v)
+    require(
+        close(straight, crossed),
+        "it declares additive=True, but is no sum g(u) + h(v)",
+        **{"u1, u2": u, "v1, v2": v, "f(u1, v1) + f(u2, v2)": straight, "f(u1, v2) + f(u2, v1)": crossed},
+    )
+
+
+def _both_sums(fusion: Fusion, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return fuse(fusion, u[0], v[0]) + fuse(fusion, u[1], v[1]), fuse(fusion, u[0], v[1]) + fuse(fusion, u[1], v[0])
+
+
+def xnor(subject: Subject, draw: DrawFn) -> None:
+    """One linear layer tells same from different for no a ≠ b, for most, or for all, as `xnor` says."""
+    _check_xnor(subject, draw, "xnor")
+
+
+def xnor_with_sum(subject: Subject, draw: DrawFn) -> None:
+    """The same beside u + v, as `xnor_with_sum` says."""
+    if subject.build().xnor_with_sum is None:
+        raise DoesNotApply("xnor_with_sum is not declared")
+    _check_xnor(subject, draw, "xnor_with_sum")
+
+
+def reads_sum(subject: Subject) -> None:
+    """A linear layer on the features computes u + v, if `reads_sum` is declared."""
+    fusion = subject.build_tied()
+    if not fusion.reads_sum:
+        raise DoesNotApply("reads_sum is not declared")
+    rows = 10 * fusion.out_features
+    u, v = randn(rows, fusion.in_features), randn(rows, fusion.in_features, seed=1)
+    features = torch.cat([fuse(fusion, u, v), torch.ones(rows, 1, dtype=torch.float64)], 1)
+    layer = torch.linalg.lstsq(features, u + v, driver="gelsd").solution
+    error = (features @ layer - (u + v)).abs().max().item()
+    require(error < 1e-6, "it declares reads_sum=True, but no linear layer computes u + v", least_error=error)
+
+
+def contrast(subject: Subject) -> None:
+    """The means over same and over different standard normal pairs are those that `contrast` declares."""
+    fusions = [subject.build(16, seed=seed, fresh=True) for seed in range(30)]
+    declared = torch.tensor(fusions[0].contrasts())  # (F, 2)
+    told = declared.abs().sum(1) > 0
+    if not told.any():
+        raise DoesNotApply("no contrast is declared")
+    width = fusions[0].in_features
+    u, v = randn(2000, width), randn(2000, width, seed=1)
+    for column, right, word in ((0, u, "same"), (1, v, "different")):
+        mean = torch.stack([fuse(fusion, u, right).mean(0) for fusion in fusions]).mean(0)[told].mean().item()
+        expected = declared[told, column].mean().item()
+        require(
+            abs(mean - expected) < 0.15, f"its contrast declares a mean of {expected:.2f} over {word} pairs", found=mean
+        )
+
+
+def factors(subject: Subject, draw: DrawFn) -> None:
+    """`left @ right.mT` of its factors is what a linear layer says of every pair."""
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    if not fusion.fast_path:
+        raise DoesNotApply("it has no factors")
+    n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
+    u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
+    weight = randn(k, fusion.out_features, seed=2)
+    expected = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *_all_pairs(u, v)))
+    left, right = fusion.factors(u, v, weight)
+    require(
+        left.shape[:2] == (k, n) and right.shape[1] == m and right.shape[0] in (1, k),
+        f"its factors have shapes {tuple(left.shape)} and {tuple(right.shape)}, where ({k}, {n}, R) and "
+        f"({k} or 1, {m}, R) are due",
+    )
+    scores = left @ right.mT
+    require(
+        close(scores, expected),
+        "its factors do not give the linear layer's scores",
+        u=u,
+        v=v,
+        scores=scores,
+        due=expected,
+    )
+
+
+def _all_pairs(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1)
+
+
+def _check_xnor(subject: Subject, draw: DrawFn, fact: str) -> None:
+    """Whether a fact is as declared: by the exact margin, and by training where there are weights."""
+    fusion = subject.build_tied()
+    declared, trains = getattr(fusion, fact), any(True for _ in fusion.parameters())
+    claim = f"it declares {fact}={declared!r}, but"
+    if declared == "generic":
+        free = [(randn(fusion.in_features, seed=seed), randn(fusion.in_features, seed=-seed)) for seed in range(1, 21)]
+        beside = _beside(fusion, fact)
+        learns = any(_margin(beside, a, b) > 0 for a, b in free) or any(_learns(beside, a, b) for a, b in free[:3])
+        require(
+            learns, f"{claim} on random pairs no linear layer tells same from different", a=free[0][0], b=free[0][1]
+        )
+        return
+    if declared == "always" and trains:  # a few, since training takes its time
+        a, b = draw(st.sampled_from(_special_pairs(fusion.in_features if subject.fixed else 2)))
+    else:
+        a, b = draw(embedding_pairs(*subject.width_range))
+    beside = _beside(subject.build(len(a)), fact)
+    margin = _margin(beside, a, b)
+    if declared == "never":
+        require(margin == 0, f"{claim} a linear layer tells same from different", a=a, b=b, margin=margin)
+    else:
+        learns = margin > 0 or _learns(beside, a, b)
+        require(learns, f"{claim} no linear layer tells same from different", a=a, b=b)
+
+
+def _beside(fusion: Fusion, fact: str) -> Fusion:
+    return fusion if fact == "xnor" else Stack([Sum(fusion.in_features), fusion])
+
+
+def _special_pairs(width: int) -> list[tuple[Tensor, Tensor]]:
+    """Collinear, one of them zero, opposite, free."""
+    one = torch.ones(width, dtype=torch.float64)
+    return [(0 * one, one), (one, 2 * one), (-one, one), (one, torch.arange(width, dtype=torch.float64) - 1)]
+
+
+def _margin(fusion: Fusion, a: Tensor, b: Tensor) -> float:
+    try:
+        return xnor_margin(fusion, a, b).item()
+    except Exception as error:
+        raise LawError(f"it raises {type(error).__name__}: {error}", a=a, b=b) from error
+
+
+def _learns(fusion: Fusion, a: Tensor, b: Tensor) -> bool:
+    """Whether training the parameters of a fusion, with a linear head, makes the pairs of a and b separable."""
+    parameters = [parameter for parameter in fusion.parameters() if parameter.requires_grad]
+    if not parameters:
+        return False
+    u, v = torch.stack([a, b, a, b]), torch.stack([a, b, b, a])
+    target = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    for seed in range(5):
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(seed)
+            for parameter in parameters:
+                nn.init.normal_(parameter)
+            head = nn.Linear(fusion.out_features, 1, dtype=torch.float64)
+            optimizer = torch.optim.Adam([*parameters, *head.parameters()], lr=0.05)
+            for step in range(300):
+                loss = nn.functional.binary_cross_entropy_with_logits(head(fusion(u, v)).squeeze(-1), target)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                if step % 20 == 19 and _margin(fusion, a, b) > 0:
+                    return True
+    return False

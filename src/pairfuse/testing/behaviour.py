@@ -1,0 +1,242 @@
+"""The laws of a well-behaved module: shapes, dtypes, rows, randomness, gradients, state, compilation."""
+
+import copy
+import io
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+from torch import Tensor, nn
+
+from pairfuse.fusions import Fusion
+from pairfuse.testing.strategies import vectors
+from pairfuse.testing.subject import DoesNotApply, LawError, Subject, close, fuse, randn, require
+
+
+def declaration(subject: Subject) -> None:
+    """It can be built, and every fact is declared with a value that exists and contradicts no other."""
+    fusion = subject.build()
+    facts = fusion.facts()
+    never = facts.additive or facts.symmetry == "antisymmetric"
+    require(not never or facts.xnor == "never", f"additive or antisymmetric, so xnor must be 'never': {facts!r}")
+
+
+def shapes(subject: Subject, draw: DrawFn) -> None:
+    """(..., D) and (..., D2) give (..., F) under any leading dimensions, each row as if it came alone."""
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    width2 = fusion.in2_features
+    lead = draw(st.sampled_from([(width,), (1,), (width, width), (2, 3), (0,), (2, 1, 2), ()]))
+    u, v = randn(*lead, width), randn(*lead, width2, seed=1)
+    fused = fuse(fusion, u, v)
+    require(
+        fused.shape == (*lead, fusion.out_features),
+        f"embeddings of shapes {tuple(u.shape)} and {tuple(v.shape)} give {tuple(fused.shape)}, where "
+        f"{(*lead, fusion.out_features)} is due",
+    )
+    for index in torch.ones(lead).nonzero().tolist():
+        row = tuple(index)
+        alone = fuse(fusion, u[row], v[row])
+        require(
+            close(fused[row], alone),
+            f"row {row} of embeddings of shape {tuple(u.shape)} is fused otherwise than alone",
+            **{"u": u, "v": v, "f(u, v) of this row": fused[row], "alone": alone},
+        )
+
+
+def two_widths(subject: Subject) -> None:
+    """Sides of different widths are fused if `two_widths` is declared."""
+    fusion = subject.build()
+    if subject.fixed is not None or not fusion.two_widths:
+        raise DoesNotApply("it is given built" if subject.fixed is not None else "two_widths is not declared")
+    try:
+        wider = subject.build(3, in2_features=5)
+    except TypeError as error:
+        if "in2_features" in str(error):
+            raise DoesNotApply("the factory takes no in2_features") from error
+        raise
+    except ValueError as error:
+        raise LawError(f"it declares two_widths=True, but in2_features=5 raises {error}") from error
+    require(fuse(wider, randn(2, 3), randn(2, 5)).shape == (2, wider.out_features), "it loses the rows")
+
+
+def refuses_what_does_not_fit(subject: Subject) -> None:
+    """Embeddings of a wrong width, or with different leading dimensions, raise a ValueError: nothing is broadcast."""
+    fusion = subject.build()
+    width, width2 = fusion.in_features, fusion.in2_features
+    for u_shape, v_shape in [((2, width), (1, width2)), ((2, width + 1), (2, width2)), ((2, width), (2, width2 + 1))]:
+        try:
+            fusion(randn(*u_shape), randn(*v_shape))
+        except ValueError:
+            continue
+        except Exception as error:
+            raise LawError(f"u of shape {u_shape} and v of shape {v_shape} raise {error!r}") from error
+        raise LawError(f"u of shape {u_shape} and v of shape {v_shape} are accepted: write fuse, not forward")
+
+
+def dtype(subject: Subject) -> None:
+    """What goes in as a dtype comes out as this dtype, and right to its precision."""
+    for kind in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        fusion = subject.build().to(kind)
+        u, v = randn(4, fusion.in_features, dtype=kind), randn(4, fusion.in2_features, seed=1, dtype=kind)
+        fused = fuse(fusion, u, v)
+        require(fused.dtype == kind, f"{kind} goes in, {fused.dtype} comes out")
+        wide = fuse(copy.deepcopy(fusion).double(), u.double(), v.double())
+        error, largest = (fused.double() - wide).abs().max().item(), max(1.0, wide.abs().max().item())
+        require(
+            error <= 16 * torch.finfo(kind).eps * largest, f"in {kind} it is off by {error:.2g}", u=u, v=v, due=wide
+        )
+
+
+def leaves_inputs(subject: Subject, draw: DrawFn) -> None:
+    """Neither u nor v is changed."""
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    given = {"u": draw(vectors(2, width)), "v": draw(vectors(2, fusion.in2_features))}
+    kept = {name: x.clone() for name, x in given.items()}
+    fusion(given["u"], given["v"])
+    for name, x in given.items():
+        require(torch.equal(x, kept[name]), f"it changes {name} in place", before=kept[name], after=x)
+
+
+def deterministic(subject: Subject) -> None:
+    """In eval mode two calls agree, whatever the global random state, and leave that state as it is."""
+    fusion = subject.build()
+    u, v = randn(4, fusion.in_features), randn(4, fusion.in2_features, seed=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        first = fuse(fusion, u, v)
+        require(torch.equal(torch.get_rng_state(), before), "it draws from the global random state in eval mode")
+        torch.manual_seed(2)
+        second = fuse(fusion, u, v)
+    require(torch.equal(first, second), "two calls on the same embeddings differ", u=u[0], first=first, second=second)
+
+
+def rows(subject: Subject, draw: DrawFn) -> None:
+    """What one pair gives does not depend on the other pairs of its batch."""
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    size = width + 1  # not the width, which would be the business of `shapes`
+    u, v = draw(vectors(size, width)), draw(vectors(size, fusion.in2_features))
+    together, alone = fuse(fusion, u, v)[0], fuse(fusion, u[:1], v[:1])[0]
+    require(
+        close(together, alone),
+        "the features of row 0 change with the other rows",
+        **{"u": u, "v": v, "row 0 among all": together, "row 0 alone": alone},
+    )
+
+
+def gradients(subject: Subject) -> None:
+    """Gradients agree with finite differences, for both embeddings and every parameter."""
+    fusion = subject.build(3)
+    u, v = randn(2, fusion.in_features).requires_grad_(), randn(2, fusion.in2_features, seed=1).requires_grad_()
+    trained = [parameter for parameter in fusion.parameters() if parameter.requires_grad]
+    try:
+        torch.autograd.gradcheck(lambda u, v, *_: fusion(u, v), (u, v, *trained))
+    except RuntimeError as error:
+        raise LawError(f"gradcheck: {str(error).strip()}", u=u, v=v) from error
+
+
+def gradient_at_equal(subject: Subject, draw: DrawFn) -> None:
+    """At u = v every gradient is finite."""
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build_tied(width)
+    x = draw(vectors(width))
+    u, v = x.clone().requires_grad_(), x.clone().requires_grad_()
+    fusion(u, v).sum().backward()
+    named = {"u": u, "v": v, **dict(fusion.named_parameters())}
+    for name, tensor in named.items():
+        finite = tensor.grad is None or tensor.grad.isfinite().all()
+        require(finite, f"at u = v the gradient of {name} is not finite", **{"u = v": x, "gradient": tensor.grad})
+
+
+def trains(subject: Subject) -> None:
+    """Both embeddings and every parameter that requires one get a gradient other than 0, at once or after a step."""
+    fusion = subject.build(fresh=True)
+    u = randn(8, fusion.in_features).requires_grad_()
+    v = randn(8, fusion.in2_features, seed=1).requires_grad_()
+    waiting = {"u": u, "v": v, **{name: p for name, p in fusion.named_parameters() if p.requires_grad}}
+    optimizer = torch.optim.SGD(list(waiting.values()), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        fusion(u, v).add(1).square().sum().backward()
+        waiting = {name: t for name, t in waiting.items() if t.grad is None or not t.grad.any()}
+        optimizer.step()
+    zeros = [name for name, parameter in fusion.named_parameters() if not parameter.any()]
+    hint = f" (all zero: {', '.join(zeros)}; two factors that are both zero never move)" if zeros else ""
+    require(not waiting, f"after 3 steps there is still no gradient for {', '.join(waiting)}{hint}")
+
+
+def state(subject: Subject) -> None:
+    """Every tensor that it holds is a parameter or a buffer, so that state_dict, .to() and copies carry it."""
+    fusion, other = subject.build(), subject.build(seed=1)
+    for path, module in fusion.named_modules():
+        for name in _loose_tensors(module):
+            raise LawError(
+                f"{'.'.join(filter(None, [path, name]))} is a plain attribute: state_dict(), .to() and optimizers do "
+                "not see it. Assign an nn.Parameter or nn.Module, use nn.ParameterList, or call register_buffer"
+            )
+    u, v = randn(3, fusion.in_features), randn(3, fusion.in2_features, seed=1)
+    due = fuse(fusion, u, v)
+    buffer = io.BytesIO()
+    torch.save(fusion.state_dict(), buffer)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    twins: dict[str, Callable[[], Fusion]] = {
+        "loaded from its state_dict": lambda: other,
+        "copied by copy.deepcopy": lambda: copy.deepcopy(fusion),
+        "pickled and unpickled": lambda: pickle.loads(pickle.dumps(fusion)),
+    }
+    if not _can_be_found(type(fusion)):
+        del twins["pickled and unpickled"]
+    for how, make in twins.items():
+        try:
+            fused = fuse(make(), u, v)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise LawError(f"a fusion cannot be {how}: {error}") from error
+        require(torch.equal(fused, due), f"a fusion {how} computes something else", u=u[0], v=v[0])
+
+
+def compiles(subject: Subject) -> None:
+    """torch.compile needs no graph break, and torch.export takes any batch size."""
+    fusion = subject.build()
+    u, v = randn(3, fusion.in_features), randn(3, fusion.in2_features, seed=1)
+    due = fuse(fusion, u, v)
+    try:
+        torch._dynamo.reset()
+        compiled = torch.compile(fusion, fullgraph=True, backend="aot_eager")(u, v)
+        batch = torch.export.Dim("batch")
+        exported = torch.export.export(fusion, (u, v), dynamic_shapes={"u": {0: batch}, "v": {0: batch}})
+        shorter = exported.module()(u[:2], v[:2])
+    except Exception as error:
+        raise LawError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+    require(close(compiled, due), "compiled it computes something else", u=u, v=v)
+    require(close(shorter, due[:2]), "exported it computes something else", u=u[:2], v=v[:2])
+
+
+def _loose_tensors(module: nn.Module) -> Iterator[str]:
+    """The names of attributes that hide tensors or modules from torch."""
+    for name, value in vars(module).items():
+        if name not in ("_parameters", "_buffers", "_modules") and _hides(value):
+            yield name
+
+
+def _hides(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_hides(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_hides(item) for item in value)
+    return isinstance(value, (Tensor, nn.Module))
+
+
+def _can_be_found(cls: type[Fusion]) -> bool:
+    """Whether pickle finds the class by its name: not so if it was made inside a function."""
+    found: Any = sys.modules.get(cls.__module__)
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls

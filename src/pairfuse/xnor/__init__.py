@@ -1,0 +1,16 @@
+"""What one linear layer on a fusion can tell apart: margins, certificates, and the bounds of additive models."""
+
+from pairfuse.xnor.bounds import AdditiveBounds, additive_bounds
+from pairfuse.xnor.certificate import Certificate
+from pairfuse.xnor.classes import same_different_margin
+from pairfuse.xnor.margin import xnor_margin
+from pairfuse.xnor.pair import xnor_certificate
+
+__all__ = [
+    "AdditiveBounds",
+    "Certificate",
+    "additive_bounds",
+    "same_different_margin",
+    "xnor_certificate",
+    "xnor_margin",
+]

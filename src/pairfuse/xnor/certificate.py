@@ -1,0 +1,107 @@
+"""An answer that proves itself: a separating head, or a common point."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from pairfuse.xnor._features import RESOLUTION
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """Whether one linear layer can tell the same pairs from the different pairs of n embeddings, with the proof.
+
+    If it can, `weight` and `bias` do it. If it cannot, `same` and `different` mix the features of the same pairs and
+    those of the different pairs to one and the same point; no linear layer gives that point two signs. Either proof was
+    verified before the certificate was made; [`xnor_certificate`][pairfuse.xnor.xnor_certificate] and
+    [`same_different_margin`][pairfuse.xnor.same_different_margin] make them.
+
+    Attributes:
+        margin: The gap between the same and the different pairs, in [0, ∞); 0.0 iff they cannot be told apart.
+        weight: The weight of a separating head, `(F,)`, float64; or None.
+        bias: Its bias, `()`: the logits are above 0 for every same pair, below 0 for every different pair; or None.
+        same: The shares of the same pairs in the common point, `(n, n)`, at least 0, with sum 1; or None.
+        different: The shares of the different pairs, likewise; or None.
+    """
+
+    margin: float
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    same: Tensor | None = None
+    different: Tensor | None = None
+
+    @property
+    def separable(self) -> bool:
+        """Whether a linear layer can tell same from different."""
+        return self.weight is not None
+
+    def scaled(self, scale: Tensor) -> "Certificate":
+        """The certificate for features that are `scale` times as large."""
+        bias = None if self.bias is None else self.bias * scale
+        return replace(self, margin=self.margin * scale.item(), bias=bias)
+
+    def __str__(self) -> str:
+        if self.weight is not None and self.bias is not None:
+            weight = ", ".join(f"{value:.4g}" for value in self.weight[:8].tolist())
+            more = ", ..." if len(self.weight) > 8 else ""
+            return f"separable, margin {self.margin:.4g}: weight [{weight}{more}], bias {self.bias.item():.4g}"
+        return f"not separable: {_mixture(self.same)} = {_mixture(self.different)}"
+
+
+def certify(features: Tensor, is_same: Tensor, weight: Tensor, same: Tensor, different: Tensor) -> Certificate:
+    """The certificate of whichever proof holds.
+
+    Args:
+        features: `(n, n, F)` in float64, of size about 1.
+        is_same: `(n, n)`, which pairs are the same.
+        weight: The weight `(F,)` that should separate them.
+        same: The shares `(n, n)` that should make a common point.
+        different: Likewise.
+
+    Raises:
+        ArithmeticError: Neither proof holds in float64.
+    """
+    logits = features @ weight
+    low, high = logits[is_same].min(), logits[~is_same].max()
+    bias = -(low + high) / 2
+    if low - high > RESOLUTION * weight.norm() and _separates(features, is_same, weight, bias):
+        return Certificate((low - high).item(), weight=weight, bias=bias)
+    point, other = (torch.einsum("ij,ijf->f", shares, features) for shares in (same, different))
+    if (point - other).abs().max() <= 1e-9:
+        return Certificate(0.0, same=same, different=different)
+    raise ArithmeticError(
+        f"a gap of {(low - high).item():.1e} between same and different pairs of size 1 is too small to prove in "
+        "float64: centre or scale the embeddings"
+    )
+
+
+def _separates(features: Tensor, is_same: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether the signs of all logits are right in exact arithmetic.
+
+    A rounding bound settles most of them; what it leaves open is computed in fractions.
+    """
+    logits = features @ weight + bias
+    unit_roundoff = torch.finfo(torch.float64).eps / 2
+    size = features.abs() @ weight.abs() + bias.abs()
+    open_ = logits.abs() <= 2 * (len(weight) + 2) * unit_roundoff * size
+    if not torch.equal((logits > 0)[~open_], is_same[~open_]):
+        return False
+    exact_weight = [Fraction(w) for w in weight.tolist()]
+    for row, same in zip(features[open_].tolist(), is_same[open_].tolist(), strict=True):
+        logit = Fraction(bias.item()) + sum(w * Fraction(x) for w, x in zip(exact_weight, row, strict=True))
+        if logit == 0 or (logit > 0) != same:
+            return False
+    return True
+
+
+def _mixture(shares: Tensor | None) -> str:
+    if shares is None:
+        return ""
+    terms = [f"{shares[i, j]:.4g} f({_letter(i)}, {_letter(j)})" for i, j in shares.nonzero().tolist()]
+    return " + ".join(terms[:6]) + (" + ..." if len(terms) > 6 else "")
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index) if index < 26 else f"#{index}"

@@ -1,0 +1,194 @@
+"""The conformance suite catches what is wrong, by the right law, with a counter-example that a person can read."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+from wrong_fusions import (
+    PLANTED,
+    Broadcasts,
+    CentresTheBatch,
+    ChangesDtype,
+    Good,
+    HiddenWeight,
+    InPlace,
+    LooseWeight,
+    NotAlways,
+    NotSymmetric,
+    RootOfSquares,
+    TwoZeroFactors,
+    Undeclared,
+)
+
+import pairfuse as pf
+from pairfuse.testing import LawError, check_fusion, parametrize_with_checks
+from pairfuse.testing.checks import LAWS
+
+
+def test_every_law_has_a_planted_fault():
+    assert set(PLANTED) == set(LAWS)
+
+
+@pytest.mark.parametrize(("law", "fusion"), [(law, fusion) for law, fusions in PLANTED.items() for fusion in fusions])
+def test_each_planted_fault_is_caught_first_by_its_law(law, fusion):
+    """The first check that fails is the one that names the fault."""
+    report = check_fusion(fusion, max_examples=30)
+    assert not report.ok
+    assert report.failures[0].check == law, report
+
+
+def test_what_the_planted_faults_spoil_is_good():
+    report = check_fusion(Good)
+    assert report.ok, report
+    assert {result.status for result in report.results} == {"passed", "does not apply"}
+
+
+def test_the_report_of_a_fault_is_readable():
+    """A broken law, what it says, and the simplest example of its kind."""
+    report = check_fusion(NotSymmetric)
+    assert "law: Swapping u and v changes nothing (symmetric)" in str(report)
+    failure = next(result for result in report.results if result.check == "symmetry")
+    assert failure.message == "it declares symmetry='symmetric', but f(u, v) is not f(v, u)"
+    assert failure.counter_example == {"u": [0.0], "v": [0.0625], "f(u, v)": [0.0625], "f(v, u)": [0.0]}
+
+
+@pytest.mark.parametrize(
+    ("fusion", "check", "words"),
+    [
+        (NotAlways, "xnor", "it declares xnor='always', but no linear layer tells same from different"),
+        (InPlace, "leaves_inputs", "it changes u in place"),
+        (CentresTheBatch, "rows", "the features of row 0 change with the other rows"),
+        (RootOfSquares, "gradient_at_equal", "at u = v the gradient of u is not finite"),
+        (ChangesDtype, "dtype", "torch.float64 goes in, torch.float32 comes out"),
+        (TwoZeroFactors, "trains", "two factors that are both zero never move"),
+        (LooseWeight, "state", "weights is a plain attribute: state_dict(), .to() and optimizers do not see it"),
+        (HiddenWeight, "state", "a fusion loaded from its state_dict computes something else"),
+        (Broadcasts, "refuses_what_does_not_fit", "v of shape (1, 4) are accepted: write fuse, not forward"),
+        (Undeclared, "declaration", "Undeclared must declare `xnor` as one of 'never', 'generic', 'always'"),
+    ],
+)
+def test_what_each_fault_is_called(fusion, check, words):
+    results = check_fusion(fusion, max_examples=30).results
+    assert words in next(result for result in results if result.check == check).message
+
+
+def test_counter_examples_are_shrunk():
+    """Hypothesis finds that zero and anything are what product cannot tell apart."""
+    report = check_fusion(NotAlways)
+    example = next(result for result in report.failures if result.check == "xnor").counter_example
+    assert sorted([example["a"], example["b"]]) in ([[0.0], [1.0]], [[0.0], [0.0625]])
+
+
+def test_what_cannot_be_built_is_not_tested_further():
+    report = check_fusion(Undeclared)
+    assert [result.status for result in report.results] == ["FAILED"] + ["does not apply"] * (len(LAWS) - 1)
+
+
+def test_an_expected_failure_is_no_failure():
+    report = check_fusion(NotSymmetric, expected_to_fail={"symmetry": "under repair"})
+    result = next(result for result in report.results if result.check == "symmetry")
+    assert (result.status, result.message) == ("expected to fail", "under repair")
+    assert report.ok
+
+
+def test_an_unexpected_success_is_a_failure():
+    report = check_fusion(Good, expected_to_fail={"symmetry": "under repair"})
+    assert [result.status for result in report.failures] == ["PASSED UNEXPECTEDLY"]
+
+
+def test_unknown_checks_are_refused():
+    with pytest.raises(ValueError, match="unknown check 'symetry': did you mean 'symmetry'"):
+        check_fusion(Good, expected_to_fail={"symetry": ""})
+    with pytest.raises(ValueError, match="check_fusion expects max_examples to be at least 1, got 0"):
+        check_fusion(Good, max_examples=0)
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [
+        (Good, "Good"),
+        ("product", "product"),
+        (["product", pf.fusions.AbsDiff(3)], "[product, AbsDiff]"),
+        (pf.fusions.Bilinear(3, in2_features=2), "Bilinear"),
+        (lambda width: pf.fusions.Bilinear(width, 3), "<lambda>"),
+    ],
+)
+def test_what_can_be_checked(thing, name):
+    """A class, a name, a list, a fusion that is built, or a function of a width."""
+    if isinstance(thing, list):  # a part that is built has one width
+        thing = pf.make_fusion(thing, 3)
+        name = "Stack"
+    report = check_fusion(thing, max_examples=5)
+    assert report.ok, report
+    assert str(report).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        (lambda width: nn.Linear(width, width), "expects a pairfuse.Fusion or what makes one, got Linear"),
+        (lambda width: pf.fusions.Product(3), "was asked for a fusion of in_features=4 and made one of 3: to test"),
+        ("no-such-name", "unknown fusion 'no-such-name'"),
+    ],
+)
+def test_what_cannot_be_checked(thing, words):
+    assert words in check_fusion(thing).results[0].message
+
+
+def test_nothing_is_left_behind():
+    """A fusion that is given keeps its parameters, gradients, dtype and mode; the random state is as before."""
+    fusion = pf.fusions.Bilinear(3, 2)
+    before, state = fusion.weight.clone(), torch.get_rng_state()
+    check_fusion(fusion, max_examples=5)
+    assert torch.equal(fusion.weight, before)
+    assert fusion.weight.grad is None
+    assert fusion.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_takes_less_than_ten_seconds():
+    """On an operator that was never seen before, with weights."""
+    start = time.perf_counter()
+    assert check_fusion(pf.fusions.NTN).ok
+    assert time.perf_counter() - start < 10
+
+
+@parametrize_with_checks([Good], expected_to_fail={"symmetry": "never mind"})
+def test_parametrized(fusion, check):
+    """The tests below this one: a law each, and a strict xfail for what is expected to fail."""
+    assert fusion is Good
+    if check.name == "symmetry":
+        raise LawError("as expected")
+    check(fusion)
+
+
+def test_ids_and_marks_of_the_parametrized_tests():
+    mark = parametrize_with_checks([Good, "mou"], expected_to_fail={"rows": "reason"})
+    ids = [parameter.id for parameter in mark.args[1]]
+    assert ids[:2] == ["Good-declaration", "Good-leaves_inputs"]
+    assert "mou-compiles" in ids
+    assert [parameter.id for parameter in mark.args[1] if parameter.marks] == ["Good-rows", "mou-rows"]
+
+
+def test_every_law_is_a_sentence():
+    for name, law in LAWS.items():
+        assert law.__doc__, name
+        assert law.__doc__.strip().endswith("."), name
+
+
+def test_without_hypothesis_the_error_says_what_to_install():
+    code = (
+        "import sys; sys.modules['hypothesis'] = None; import pairfuse as pf\n"
+        "try: pf.testing\n"
+        "except ImportError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "hypothesis is not installed: pip install 'pairfuse[testing]'\n"
+
+
+def test_other_attributes_are_as_unknown_as_ever():
+    with pytest.raises(AttributeError, match="module 'pairfuse' has no attribute 'nothing'"):
+        _ = pf.nothing

@@ -1,0 +1,284 @@
+"""For every law of the conformance suite, fusions that break it and little else."""
+
+import torch
+from torch import nn
+
+import pairfuse as pf
+
+
+class Good(pf.Fusion):
+    """What the others spoil."""
+
+    symmetry, additive, xnor = "symmetric", False, "generic"
+
+    def fuse(self, u, v):
+        return u * v
+
+
+class NotSymmetric(Good):
+    def fuse(self, u, v):
+        return u * v + v
+
+
+class NotAntisymmetric(Good):
+    symmetry, xnor = "antisymmetric", "never"
+
+    def fuse(self, u, v):
+        return u - v + u * v
+
+
+class SymmetricAfterAll(Good):
+    symmetry = "none"
+
+
+class NotAdditive(Good):
+    additive, xnor = True, "never"
+
+
+class AdditiveAfterAll(Good):
+    def fuse(self, u, v):
+        return u + v
+
+
+class NotAlways(Good):
+    xnor = "always"
+
+
+class NotNever(Good):
+    xnor = "never"
+
+
+class NotGeneric(Good):
+    """One number that grows with a sum: no sum itself, and no better."""
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.out_features = 1
+
+    def fuse(self, u, v):
+        return (u + v).sum(-1, keepdim=True).tanh()
+
+
+class NeverLearns(Good):
+    """Weights that do not help: a bilinear form cannot tell collinear embeddings apart."""
+
+    symmetry, xnor = "none", "always"
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.out_features = 1
+        self.weight = nn.Parameter(torch.randn(in_features, in_features))
+
+    def fuse(self, u, v):
+        return ((u @ self.weight) * v).sum(-1, keepdim=True)
+
+
+class LittleWithSum(Good):
+    """Always, by declaration; but cosine does not tell collinear embeddings apart, with or without their sum."""
+
+    xnor_with_sum = "always"
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.out_features = 1
+
+    def fuse(self, u, v):
+        return nn.functional.cosine_similarity(u, v, dim=-1)[..., None]
+
+
+class ReadsNoSum(Good):
+    reads_sum = True
+
+
+class WrongContrast(Good):
+    contrast = (0.0, 1.0)
+
+
+class WrongFactors(Good):
+    def factors(self, u, v, weight):
+        return u * weight[:, None], v[None] + 1
+
+
+class FactorsOfWrongShape(Good):
+    def factors(self, u, v, weight):
+        return u, v
+
+
+class LooseWeight(Good):
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.weights = [nn.Parameter(torch.randn(in_features))]
+
+    def fuse(self, u, v):
+        return u * v * self.weights[0].to(u)
+
+
+class LooseLayer(Good):
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.layers = {"mix": nn.Linear(in_features, in_features)}
+
+    def fuse(self, u, v):
+        return self.layers["mix"].to(u.dtype)(u * v)
+
+
+class UnregisteredBuffer(Good):
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.scale = torch.arange(1.0, in_features + 1)
+
+    def fuse(self, u, v):
+        return u * v * self.scale.to(u.dtype)
+
+
+class HiddenWeight(Good):
+    """In a closure, where no attribute shows it."""
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        weight = torch.rand(in_features) + 1
+        self.weigh = lambda x: x * weight.to(x.dtype)
+
+    def fuse(self, u, v):
+        return self.weigh(u * v)
+
+
+class RootOfSquares(Good):
+    xnor = "always"
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.out_features = 1
+
+    def fuse(self, u, v):
+        return (u - v).square().sum(-1, keepdim=True).sqrt()
+
+
+class InPlace(Good):
+    def fuse(self, u, v):
+        return u.detach().mul_(v) if not u.requires_grad else u * v
+
+
+class CentresTheBatch(Good):
+    def fuse(self, u, v):
+        return (u - u.mean(0)) * (v - v.mean(0)) if u.ndim == 2 and len(u) else u * v
+
+
+class GuessesTheAxis(Good):
+    """Takes for the features whichever axis has their size."""
+
+    def fuse(self, u, v):
+        axis = u.shape.index(self.in_features)
+        return u.softmax(axis) * v.softmax(axis)
+
+
+class Flattens(Good):
+    def fuse(self, u, v):
+        return (u * v).reshape(-1, self.in_features)
+
+
+class HiddenRandomness(Good):
+    def fuse(self, u, v):
+        return u * v + torch.rand_like(u)
+
+
+class ChangesDtype(Good):
+    def fuse(self, u, v):
+        return u.float() * v.float()
+
+
+class Imprecise(Good):
+    """Right in name: in float32 the features have the dtype, but not its precision."""
+
+    def fuse(self, u, v):
+        return (u.bfloat16() * v.bfloat16()).to(u.dtype) if u.dtype == torch.float32 else u * v
+
+
+class TwoZeroFactors(Good):
+    symmetry, xnor = "none", "always"
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.left, self.right = (nn.Linear(in_features, 3) for _ in range(2))
+        self.out_features = 3
+        for layer in (self.left, self.right):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def fuse(self, u, v):
+        return self.left(u) * self.right(v)
+
+
+class UnusedWeight(Good):
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.weight = nn.Parameter(torch.randn(3))
+
+
+class WrongGradient(Good):
+    class Times(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, u, v):
+            ctx.save_for_backward(u, v)
+            return u * v
+
+        @staticmethod
+        def backward(ctx, grad):
+            u, v = ctx.saved_tensors
+            return grad * v, grad * u * 2
+
+    def fuse(self, u, v):
+        return self.Times.apply(u, v)
+
+
+class Broadcasts(Good):
+    def forward(self, u, v):
+        return u * v
+
+
+class BreaksTheGraph(Good):
+    def fuse(self, u, v):
+        return u * v if u.sum().item() != 1e9 else u
+
+
+class OneWidthOnly(Good):
+    two_widths = True
+
+    def __init__(self, in_features, *, in2_features=None):
+        super().__init__(in_features, in2_features=in2_features)
+        if in2_features not in (None, in_features):
+            raise ValueError("one width, please")
+
+
+class Undeclared(pf.Fusion):
+    symmetry, additive = "symmetric", False
+
+
+class Contradictory(Good):
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.additive = True
+
+
+PLANTED = {
+    "declaration": [Undeclared, Contradictory],
+    "leaves_inputs": [InPlace],
+    "deterministic": [HiddenRandomness],
+    "shapes": [GuessesTheAxis, Flattens],
+    "two_widths": [OneWidthOnly],
+    "refuses_what_does_not_fit": [Broadcasts],
+    "rows": [CentresTheBatch],
+    "dtype": [ChangesDtype, Imprecise],
+    "symmetry": [NotSymmetric, NotAntisymmetric, SymmetricAfterAll],
+    "additivity": [NotAdditive, AdditiveAfterAll],
+    "xnor": [NotAlways, NotNever, NotGeneric, NeverLearns],
+    "xnor_with_sum": [LittleWithSum],
+    "reads_sum": [ReadsNoSum],
+    "contrast": [WrongContrast],
+    "factors": [WrongFactors, FactorsOfWrongShape],
+    "gradients": [WrongGradient],
+    "gradient_at_equal": [RootOfSquares],
+    "trains": [TwoZeroFactors, UnusedWeight],
+    "state": [LooseWeight, LooseLayer, UnregisteredBuffer, HiddenWeight],
+    "compiles": [BreaksTheGraph],
+}
