@@ -190,7 +190,7 @@ ORACLES: dict[str, Oracle] = {
     "low-rank-bilinear": Oracle(
         lambda fusion, u, v: _apply(fusion.out, _projected(fusion, u, v)),
         _always,
-        lambda width: 1,
+        lambda width: 16,
         options=[{}, {"tied": True}, {"activation": None}, {"out_features": 3, "rank": 2}, {"rank": 1, "tied": True}],
         rational=False,
         trained=_one_factor(pf.fusions.LowRankBilinear),

@@ -16,19 +16,6 @@ def declare(**facts):
 FACTS = {"symmetry": "symmetric", "additive": False, "xnor": "generic"}
 
 
-@pytest.mark.parametrize("fact", FACTS)
-def test_every_fact_must_be_declared(fact):
-    facts = {name: value for name, value in FACTS.items() if name != fact}
-    with pytest.raises(TypeError, match=rf"Mine must declare `{fact}` as one of .* \(got None\)"):
-        declare(**facts)(3)
-
-
-@pytest.mark.parametrize(("fact", "value"), [("symmetry", "yes"), ("additive", "no"), ("xnor", True)])
-def test_a_fact_has_one_of_its_values(fact, value):
-    with pytest.raises(TypeError, match=rf"Mine must declare `{fact}` as one of"):
-        declare(**{**FACTS, fact: value})(3)
-
-
 def test_fuse_must_be_written():
     class Mine(pf.Fusion):
         symmetry, additive, xnor = "symmetric", False, "generic"
@@ -84,23 +71,6 @@ def test_fuse_keeps_the_rows(fuse):
     mine = type("Mine", (pf.Fusion,), {"fuse": lambda self, u, v: fuse(u, v), **FACTS})
     with pytest.raises(ValueError, match=r"Mine has out_features=3, so its fuse must return shape \(2, 3\), got"):
         mine(3)(torch.zeros(2, 3), torch.zeros(2, 3))
-
-
-def test_facts_must_not_contradict_each_other():
-    with pytest.raises(TypeError, match="Mine declares additive=True, so `xnor` must be 'never'"):
-        declare(symmetry="none", additive=True, xnor="always")(3)
-
-
-def test_antisymmetric_fusions_cannot_learn_xnor():
-    """f(a, a) = f(b, b) = 0 is half-way between f(a, b) and f(b, a)."""
-    with pytest.raises(TypeError, match="Mine declares antisymmetry, so `xnor` must be 'never'"):
-        declare(symmetry="antisymmetric", additive=False, xnor="always")(3)
-
-
-@pytest.mark.parametrize("contrast", [2.0, (1.0,), (0.0, float("inf")), (float("nan"), 0.0)])
-def test_contrast_is_two_finite_numbers(contrast):
-    with pytest.raises(TypeError, match="Mine must declare `contrast` as two finite numbers"):
-        declare(**FACTS, contrast=contrast)(3)
 
 
 def test_numpy_integers_are_integers():

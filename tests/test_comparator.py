@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import pairfuse as pf
+from pairfuse.fusions import Symmetrized
 
 
 def convnet(width: int = 4) -> nn.Module:
@@ -269,18 +270,48 @@ def test_additive_is_a_fact_of_fusion_and_head():
     assert not additive(["concat", "product"], "linear")
 
 
-@pytest.mark.parametrize("fusion", ["concat", ["concat"], ["concat", "concat"], pf.fusions.Concat(4)])
+@pytest.mark.parametrize(
+    "fusion",
+    [
+        "concat",
+        ["concat"],
+        ["concat", "concat"],
+        "sum",
+        "mean",
+        "diff",
+        ["sum", "diff"],
+        Symmetrized(pf.fusions.Concat(4)),
+    ],
+)
 @pytest.mark.parametrize(
     "head", ["linear", nn.Sequential(nn.Dropout(), nn.LazyLinear(8), nn.Linear(8, 1), nn.Sigmoid())]
 )
 def test_an_additive_comparator_is_refused(fusion, head):
     """The error says why, and names both cures and the way out."""
-    message = (
-        r"(Concat|Stack) with an affine head computes g\(u\) \+ h\(v\).*fusion='product'.*head='mlp'.*allow_additive"
-    )
+    message = r"[A-Z][a-z]+ with an affine head computes g\(u\) \+ h\(v\).*fusion='product'.*head='mlp'.*allow_add"
     with pytest.raises(pf.AdditiveComparatorError, match=message) as caught:
         pf.SiameseComparator(nn.Linear(5, 4), fusion, head)
     assert isinstance(caught.value, ValueError)
+
+
+class Cubed(pf.Fusion):
+    """Antisymmetric, but no sum."""
+
+    symmetry, additive, xnor = "antisymmetric", False, "never"
+
+    def fuse(self, u, v):
+        return (u - v) ** 3
+
+
+@pytest.mark.parametrize("fusion", [Cubed(4), [Cubed(4), "sum"]])
+def test_what_never_learns_with_one_encoder_is_refused(fusion):
+    """f(a, a) = 0 lies between f(a, b) and f(b, a). Two encoders are another matter, and so is a hidden layer."""
+    message = "(Cubed|Stack) with an affine head and one encoder cannot tell same from different .*fusion='product'"
+    with pytest.raises(pf.AdditiveComparatorError, match=message):
+        pf.SiameseComparator(nn.Linear(5, 4), fusion)
+    assert not pf.SiameseComparator(nn.Linear(5, 4), fusion, allow_additive=True).additive
+    pf.SiameseComparator(nn.Linear(5, 4), fusion, "mlp")
+    pf.SiameseComparator(nn.Linear(5, 4), fusion, right_encoder=nn.Linear(5, 4))
 
 
 def test_a_ranking_model_may_be_additive():

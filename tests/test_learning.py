@@ -14,15 +14,15 @@ def small_network() -> nn.Module:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-@pytest.mark.parametrize("fusion", ["product", "abs-diff", "bilinear", ["product", "abs-diff"]])
+@pytest.mark.parametrize("fusion", [name for name in pf.list_fusions() if pf.make_fusion(name, 2).xnor != "never"])
 def test_learns_xnor_promptly(fusion, head, tied, seed):
-    """From the start that the head gives, a small network answers "same colour?" within 100 steps of Adam."""
+    """From the start that the head gives, a small network answers "same colour?" in 100 steps of Adam, two in 200."""
     torch.manual_seed(seed)
     right_encoder = None if tied else small_network()
     model = pf.SiameseComparator(small_network(), fusion, head, right_encoder=right_encoder)
     x1, x2, y = pf.data.BlackWhitePairs(size=1).truth_table()
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(100):
+    for _ in range(100 if tied else 200):
         loss = nn.functional.binary_cross_entropy_with_logits(model(x1, x2), y)
         optimizer.zero_grad()
         loss.backward()

@@ -26,7 +26,7 @@ Side = Literal["left", "right"]
 
 
 class AdditiveComparatorError(ValueError):
-    """An additive fusion met an affine head: together they compute `g(u) + h(v)`, which cannot answer "same?"."""
+    """A fusion met an affine head that cannot answer "same?" on it: most often a sum `g(u) + h(v)`."""
 
 
 class SiameseComparator(nn.Module):
@@ -62,7 +62,8 @@ class SiameseComparator(nn.Module):
         - Output: `(B,)`, or `(B, K)` where the head has K > 1 outputs; `()` or `(K,)` for an unbatched pair
 
     Raises:
-        AdditiveComparatorError: The fusion is additive and the head affine, and `allow_additive` is False.
+        AdditiveComparatorError: The head is affine, `allow_additive` is False, and the fusion is additive or, with
+            one encoder, its `xnor` is `"never"`.
         TypeError: An argument is of the wrong kind.
         ValueError: A width or a name does not fit, inputs do not fit each other, or what an encoder or a head
             returns has another shape than it must.
@@ -109,12 +110,15 @@ class SiameseComparator(nn.Module):
             head = make_head(head, self.fusion, tied=self.tied, like=first_parameter(encoder))
         check_module("head", head)
         self.head = head
-        if self.additive and not allow_additive:
+        cannot = self.fusion.additive or (self.tied and self.fusion.xnor == "never")
+        if cannot and is_affine(self.head) and not allow_additive:
+            reason = "computes g(u) + h(v), and no such sum can tell same from different (it is XNOR)"
+            if not self.fusion.additive:
+                reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
             raise AdditiveComparatorError(
-                f"{type(self.fusion).__name__} with an affine head computes g(u) + h(v), and no such sum can tell "
-                "same from different (it is XNOR): the logit would stay at chance. Take a fusion that is not "
-                "additive, such as fusion='product' or the default, or a head with a hidden layer, such as "
-                "head='mlp'. For a model that is additive on purpose (a ranking, say) pass allow_additive=True."
+                f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Take a "
+                "fusion that is not additive, such as fusion='product' or the default, or a head with a hidden layer, "
+                "such as head='mlp'. For a model that is additive on purpose (a ranking, say) pass allow_additive=True."
             )
         check_head(head, self.fusion.out_features)
 

@@ -72,7 +72,8 @@ class LowRankBilinear(_Projections):
 
     Args:
         in_features: Width D of `u`.
-        out_features: Number F of features.
+        out_features: Number F of features. One alone, under a linear head, is a bottleneck of two numbers in a row
+            that may start so close to 0 that nothing is learned (in one of five runs on digits).
         in2_features: Width D2 of `v`; D by default.
         rank: Number R of products, at least 1.
         activation: σ: `"tanh"` as in the paper, or None for a bilinear form.
@@ -104,7 +105,7 @@ class LowRankBilinear(_Projections):
     def __init__(
         self,
         in_features: int,
-        out_features: int = 1,
+        out_features: int = 16,
         *,
         in2_features: int | None = None,
         rank: int = 16,

@@ -129,7 +129,8 @@ class PowerNormalized(_Wrapper):
 
     Args:
         fusion: The fusion to normalise, such as `MFB(...)`.
-        eps: Added under the root; also the smallest norm to divide by.
+        eps: Added under the root; √eps is the smallest norm to divide by. The slope at 0 is 1 / eps: for float16
+            without autocast take 1e-4.
 
     Shape:
         - u: `(..., D)`
@@ -169,7 +170,8 @@ class PowerNormalized(_Wrapper):
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         fused: Tensor = self.fusion(u, v)
-        return nn.functional.normalize(fused * (fused.abs() + self.eps).rsqrt(), dim=-1, eps=self.eps)
+        roots = fused * (fused.abs() + self.eps).rsqrt()
+        return nn.functional.normalize(roots, dim=-1, eps=self.eps**0.5)
 
     @override
     def extra_repr(self) -> str:
