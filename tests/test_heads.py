@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import pairfuse as pf
-from pairfuse.fusions import AbsDiff, Bilinear, Concat, Product, Stack
+from pairfuse.fusions import AbsDiff, Bilinear, Concat, Cosine, Product, Stack
 from pairfuse.heads import check_head, is_affine, make_head
 
 
@@ -61,6 +61,16 @@ def test_without_contrast_the_start_is_that_of_nn_linear(name, fusion, tied):
     first = last if name == "linear" else nn.Linear(fusion.out_features, 64)
     ours = head if name == "linear" else head[0]
     assert torch.equal(ours.weight, first.weight)
+
+
+def test_with_two_encoders_a_similarity_still_starts_above_zero():
+    """Cosine is bounded and would wait for its weight to grow; a distance between strangers says nothing."""
+    head = make_head("linear", Stack([Cosine(4), AbsDiff(4)]), tied=False)
+    assert (head.weight[0, 0].item(), head.bias.item()) == (6, 0)
+    torch.manual_seed(0)
+    default = nn.Linear(5, 1).weight[0, 1:]
+    torch.manual_seed(0)
+    assert torch.equal(make_head("linear", Stack([Cosine(4), AbsDiff(4)]), tied=False).weight[0, 1:], default)
 
 
 def test_features_without_contrast_keep_their_start():

@@ -36,8 +36,10 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     - Features without contrast keep the default of `nn.Linear`, as does the hidden layer of `"mlp"`; its last bias is
       that of the linear head.
 
-    With two encoders (`tied=False`) the two embeddings of a same pair have nothing in common yet, so that no
-    contrast holds and every layer keeps the default of `nn.Linear`.
+    With two encoders (`tied=False`) the two embeddings of a same pair have nothing in common yet, so that a distance
+    says nothing, and its features keep the default of `nn.Linear`. A similarity, higher for same pairs, starts as with
+    one encoder: the encoders learn to agree with its sign. For the cosine this matters, whose bounded values need large
+    weights: with the default it took 335 steps and more where it now takes 10.
 
     Args:
         name: `"linear"` or `"mlp"`.
@@ -67,7 +69,9 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     else:
         raise unknown_name("head", name, ["linear", "mlp"])
 
-    contrasts = fusion.contrasts() if tied else []
+    contrasts = [
+        (same, different) if tied or same > different else (0.0, 0.0) for same, different in fusion.contrasts()
+    ]
     strength = sum((same - different) ** 2 for same, different in contrasts)
     if strength > 0:
         weights = [START_GAP * (same - different) / strength for same, different in contrasts]

@@ -1,5 +1,6 @@
 """Fusions made of another one: made symmetric, or normalised."""
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -129,8 +130,8 @@ class PowerNormalized(_Wrapper):
 
     Args:
         fusion: The fusion to normalise, such as `MFB(...)`.
-        eps: Added under the root; √eps is the smallest norm to divide by. The slope at 0 is 1 / eps: for float16
-            without autocast take 1e-4.
+        eps: Added under the root; √eps is the smallest norm to divide by. The slope at 0 is 1 / eps: if gradients
+            are float16, take 1e-4.
 
     Shape:
         - u: `(..., D)`
@@ -170,8 +171,9 @@ class PowerNormalized(_Wrapper):
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         fused: Tensor = self.fusion(u, v)
-        roots = fused * (fused.abs() + self.eps).rsqrt()
-        return nn.functional.normalize(roots, dim=-1, eps=self.eps**0.5)
+        wide = fused.to(torch.promote_types(fused.dtype, torch.float32))  # half precision overflows at small eps
+        roots = wide * (wide.abs() + self.eps).rsqrt()
+        return nn.functional.normalize(roots, dim=-1, eps=self.eps**0.5).to(fused.dtype)
 
     @override
     def extra_repr(self) -> str:
