@@ -21,6 +21,7 @@ from wrong_fusions import (
     RootOfSquares,
     TwoZeroFactors,
     Undeclared,
+    ZeroByZero,
 )
 
 import pairfuse as pf
@@ -61,6 +62,7 @@ def test_the_report_of_a_fault_is_readable():
         (NotAlways, "xnor", "it declares xnor='always', but no linear layer tells same from different"),
         (InPlace, "leaves_inputs", "it changes u in place"),
         (CentresTheBatch, "rows", "the features of row 0 change with the other rows"),
+        (ZeroByZero, "finite", "it gives NaN or infinity"),
         (RootOfSquares, "gradient_at_equal", "at u = v the gradient of u is not finite"),
         (ChangesDtype, "dtype", "torch.float64 goes in, torch.float32 comes out"),
         (TwoZeroFactors, "trains", "two factors that are both zero never move"),

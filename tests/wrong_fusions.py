@@ -159,6 +159,15 @@ class InPlace(Good):
         return u.detach().mul_(v) if not u.requires_grad else u * v
 
 
+class ZeroByZero(Good):
+    """The χ² distance, without care for two zeros."""
+
+    xnor = "always"
+
+    def fuse(self, u, v):
+        return (u - v) ** 2 / (u.abs() + v.abs())
+
+
 class CentresTheBatch(Good):
     def fuse(self, u, v):
         return (u - u.mean(0)) * (v - v.mean(0)) if u.ndim == 2 and len(u) else u * v
@@ -267,6 +276,7 @@ PLANTED = {
     "shapes": [GuessesTheAxis, Flattens],
     "two_widths": [OneWidthOnly],
     "refuses_what_does_not_fit": [Broadcasts],
+    "finite": [ZeroByZero],
     "rows": [CentresTheBatch],
     "dtype": [ChangesDtype, Imprecise],
     "symmetry": [NotSymmetric, NotAntisymmetric, SymmetricAfterAll],

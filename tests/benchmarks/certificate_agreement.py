@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from linear_program import separable_by_linear_program
-from oracles import ORACLES, exact, segments_meet
 from tqdm import tqdm
 
 import pairfuse as pf
 from pairfuse.testing.strategies import embedding_pairs
+from tests.linear_program import separable_by_linear_program
+from tests.oracles import ORACLES, exact, segments_meet
 
 
 def verdicts(fusion: pf.Fusion, a: torch.Tensor, b: torch.Tensor) -> tuple[bool, bool]:

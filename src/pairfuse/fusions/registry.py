@@ -72,6 +72,13 @@ def list_fusions() -> list[str]:
     return sorted(_FUSIONS)
 
 
+def fusion_class(name: str) -> type[Fusion]:
+    """The class that is registered under a name; the error for an unknown one suggests the nearest."""
+    if _key(name) not in _FUSIONS:
+        raise unknown_name("fusion", _key(name), list_fusions())
+    return _FUSIONS[_key(name)]
+
+
 def make_fusion(fusion: FusionSpec, in_features: int, **options: Any) -> Fusion:
     """Build a registered fusion, or a stack of several.
 
@@ -96,9 +103,7 @@ def make_fusion(fusion: FusionSpec, in_features: int, **options: Any) -> Fusion:
         192
     """
     if isinstance(fusion, str):
-        if _key(fusion) not in _FUSIONS:
-            raise unknown_name("fusion", _key(fusion), list_fusions())
-        return _FUSIONS[_key(fusion)](in_features, **options)
+        return fusion_class(fusion)(in_features, **options)
     if not set(options) <= {"in2_features"} or isinstance(fusion, Fusion):
         raise TypeError(
             f"make_fusion expects a name, or a list with no options but in2_features, got {fusion!r} and {options}"

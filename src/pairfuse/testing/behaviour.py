@@ -117,6 +117,15 @@ def deterministic(subject: Subject) -> None:
     require(torch.equal(first, second), "two calls on the same embeddings differ", u=u[0], first=first, second=second)
 
 
+def finite(subject: Subject, draw: DrawFn) -> None:
+    """Finite embeddings, zeros and equal ones among them, give finite features."""
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    u, v = draw(vectors(1, width)), draw(vectors(1, fusion.in2_features))
+    fused = fuse(fusion, u, v)
+    require(fused.isfinite().all(), "it gives NaN or infinity", **{"u": u, "v": v, "f(u, v)": fused})
+
+
 def rows(subject: Subject, draw: DrawFn) -> None:
     """What one pair gives does not depend on the other pairs of its batch."""
     width = draw(st.integers(*subject.width_range))

@@ -21,6 +21,7 @@ LAWS: dict[str, Callable[..., None]] = {
         behaviour.declaration,
         behaviour.leaves_inputs,
         behaviour.deterministic,
+        behaviour.finite,
         behaviour.rows,
         behaviour.shapes,
         behaviour.two_widths,
