@@ -28,8 +28,7 @@ def law_table() -> str:
 def fusion_table() -> str:
     """One row for each registered fusion that is part of the package."""
     head = [
-        *("name", "formula", f"features (D = {WIDTH})", "parameters", "symmetry", "additive", "XNOR", "two widths"),
-        *("fast path", "paper"),
+        *("name", "formula", "features", "parameters", "symmetry", "additive", "XNOR", "fast path", "paper"),
     ]
     names = [name for name in pf.list_fusions() if fusion_class(name).__module__.startswith("pairfuse.")]
     lines = [head, ["---"] * len(head), *(_row(name) for name in names)]
@@ -42,13 +41,12 @@ def _row(name: str) -> list[str]:
     text = inspect.getdoc(fusion) or ""
     return [
         f"[`{name}`][{fusion.__module__}.{fusion.__name__}]",
-        f"`{_formula(text)}`".replace("|", "\\|"),
+        f'<code style="white-space: nowrap">{_literally(_formula(text))}</code>',
         str(facts.out_features),
         f"{facts.parameters:,}",
         facts.symmetry,
         words[facts.additive],
         facts.xnor,
-        words[facts.two_widths],
         words[facts.fast_path],
         _paper(text),
     ]
@@ -62,12 +60,17 @@ def _formula(text: str) -> str:
     return found[1]
 
 
+def _literally(text: str) -> str:
+    """Text in which Markdown finds nothing of its own: in a table, `|` would end the cell."""
+    return "".join(f"&#{ord(char)};" if char in "|_[]*`<>&" else char for char in text)
+
+
 def _paper(text: str) -> str:
     """First author and year of a docstring's first reference."""
     found = re.search(r"References:\n\s+([\w-]+)\b.*?\b((?:19|20)\d\d)\b", text, re.DOTALL)
     if not found:
         raise ValueError(f"no reference with a year: {text[:80]!r}")
-    return f"{found[1]} {found[2]}"
+    return f"{found[1]}&nbsp;{found[2]}"
 
 
 TABLES = {"<!-- the table of the fusions -->": fusion_table, "<!-- the table of the laws -->": law_table}
