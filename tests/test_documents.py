@@ -76,7 +76,9 @@ def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
 
     rows = [row.split(" | ") for row in load_hooks().fusion_table().splitlines()[2:]]
     assert [re.search(r"`([\w-]+)`", row[0])[1] for row in rows] == [n for n in pf.list_fusions() if n != "of-a-user"]
-    rows = [[re.sub("<.*?>", "", html.unescape(cell)).replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in rows]
+    rows = [
+        [re.sub("<.*?>", "", html.unescape(cell)).replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in rows
+    ]
     table = {re.search(r"`([\w-]+)`", row[0])[1]: row for row in rows}
     assert table["mou"][1:] == ["[u; v; u − v; u ∘ v]", "256", "0", "none", "no", "always", "yes", "Mou 2016 |"]
     assert table["bilinear"][-1] == "Nickel 2011 |"
