@@ -13,9 +13,11 @@ from linear_program import separable_by_linear_program
 from oracles import ORACLES, exact
 
 import pairfuse as pf
-from pairfuse.testing.strategies import GRID, embedding_pairs, vectors
+from pairfuse.testing.strategies import embedding_pairs, vectors
 from pairfuse.xnor import Certificate, same_different_margin, xnor_certificate
-from pairfuse.xnor.certificate import certify
+from pairfuse.xnor.certificate import _separates, prove_common_point, prove_separable
+from pairfuse.xnor.pair import closest_exactly
+from pairfuse.xnor.segments import between, segment_distance
 
 each_name = pytest.mark.parametrize("name", pf.list_fusions())
 
@@ -93,14 +95,77 @@ def test_a_trained_fusion_and_its_random_state_are_left_alone():
     assert fusion.weight.dtype == torch.float32
 
 
-def test_too_close_to_call_is_said():
-    """A proof that does not hold is never handed out."""
+def test_a_proof_that_does_not_hold_is_never_handed_out():
     features = torch.tensor([[[0.0], [1e-7]], [[1e-7], [2e-7]]], dtype=torch.float64)
     is_same = torch.eye(2, dtype=torch.bool)
-    one = torch.ones(1, dtype=torch.float64)
-    wrong = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).double(), torch.tensor([[0.0, 1.0], [0.0, 0.0]]).double()
-    with pytest.raises(ArithmeticError, match=r"a gap of -1.0e-07 between same and different pairs of size 1 is too"):
-        certify(features, is_same, one, *wrong)
+    assert prove_separable(features, is_same, torch.ones(1, dtype=torch.float64)) is None
+    same = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    different = torch.tensor([[0.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    assert prove_common_point(features, same, different, tolerance=1e-9) is None
+    assert prove_common_point(features, same, different, tolerance=1e-6).error == 1e-7
+
+
+def test_signs_are_proved_in_exact_arithmetic():
+    """In floats the logit of the last pair is 0; in fractions it is −2⁻⁶⁰, and on the wrong side."""
+    big, tiny = 1.0, 2.0**-60
+    features = torch.tensor([[[big, tiny], [-big, 0.0]], [[-big, 0.0], [big, -tiny]]], dtype=torch.float64)
+    weight, bias = torch.tensor([1.0, 1.0]).double(), torch.tensor(-1.0).double()
+    assert not _separates(features, torch.eye(2, dtype=torch.bool), weight, bias)
+    features[1, 1, 1] = tiny
+    assert _separates(features, torch.eye(2, dtype=torch.bool), weight, bias)
+
+
+OFFSETS = [0.0, 10.0, 1e3, 1e5, 1e6]
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("name", ["product", "symmetric", "mou", "bilinear"])
+def test_a_common_offset_costs_no_proof(name, offset):
+    """Integers, so that the features are exact: margin and certificate agree, however small the margin beside them."""
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        a, b = (torch.randint(-9, 10, (2,), generator=generator) + offset for _ in range(2))
+        fusion = pf.make_fusion(name, 2).double()
+        certificate, margin = xnor_certificate(fusion, a, b), pf.xnor_margin(fusion, a.double(), b.double()).item()
+        assert certificate.separable == (margin > 0)
+        assert certificate.margin == pytest.approx(margin, rel=1e-3)
+
+
+@pytest.mark.parametrize("stretch", [1e-3, 1e-8, 1e-12])
+def test_nearly_collinear_embeddings(stretch):
+    """The product tells them apart by a margin of their own tiny size, for two and as classes."""
+    a = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    b = 2 * a + torch.tensor([0.0, stretch, 0.0], dtype=torch.float64)
+    certificate = xnor_certificate("product", a, b)
+    assert certificate.margin == pytest.approx(pf.xnor_margin("product", a, b).item(), rel=1e-3)
+    assert 0 < certificate.margin < 2 * stretch
+    if stretch >= 1e-8:
+        assert same_different_margin("product", torch.stack([a, b]), [0, 1]).separable
+
+
+@given(data=st.data())
+def test_closest_points_in_fractions_are_those_in_floats(data):
+    width = data.draw(st.integers(1, 3))
+    points = [data.draw(vectors(width)) for _ in range(4)]
+    s, t, apart = closest_exactly(*(point.tolist() for point in points))
+    assert 0 <= s <= 1
+    assert 0 <= t <= 1
+    s, t = torch.tensor(s).double(), torch.tensor(t).double()
+    torch.testing.assert_close(between(*points, s, t), apart, rtol=1e-9, atol=1e-6)
+    torch.testing.assert_close(segment_distance(*points), apart.norm(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("name", pf.list_fusions())
+def test_ordinary_data_always_gets_an_answer(name, offset):
+    """Three classes of two, with and without an offset: no ArithmeticError for any of 10 seeds."""
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        centres = 5 * torch.randn(3, 4, generator=generator)
+        embeddings = centres.repeat(2, 1) + torch.randn(6, 4, generator=generator) + offset
+        fusion, classes = pf.make_fusion(name, 4), torch.arange(6) % 3
+        certificate = same_different_margin(fusion, embeddings, classes)
+        assert certificate.error <= 1e-9 * max(1.0, all_pairs(fusion, embeddings).abs().max().item())
 
 
 @given(data=st.data(), name=st.sampled_from(["concat", "product", "abs-diff", "max", "cosine", "mou", "symmetric"]))
@@ -162,13 +227,22 @@ def test_two_encoders():
     assert not certificate.separable
     features = all_pairs(pf.fusions.AbsDiff(3), left, right)
     assert_proves_itself(certificate, features, torch.eye(4, dtype=torch.bool))
-    two_widths = same_different_margin("bilinear", left, classes, right_embeddings=torch.randn(4, 2))
-    assert isinstance(two_widths, Certificate)
+    for seed in range(20):  # as an independent program says, of all ordered pairs, not of one triangle
+        generator = torch.Generator().manual_seed(seed)
+        u, v = torch.randn(2, 3, 2, generator=generator)
+        separable = same_different_margin("product", u, torch.arange(3), right_embeddings=v).separable
+        points, is_same = all_pairs(pf.fusions.Product(2), u, v).numpy(), np.eye(3, dtype=bool)
+        assert separable == separable_by_linear_program(points[is_same], points[~is_same])
+    fusion, right = pf.fusions.Bilinear(3, 12, in2_features=2).double(), torch.randn(4, 2)
+    certificate = same_different_margin(fusion, left, classes, right_embeddings=right)
+    assert_proves_itself(certificate, all_pairs(fusion, left, right), torch.eye(4, dtype=torch.bool))
 
 
 def test_classes_may_be_a_list():
-    certificate = same_different_margin("abs-diff", torch.randn(4, 2), [0, 1, 1, 2])
-    assert not certificate.separable or certificate.margin > 0
+    embeddings = torch.tensor([[0.0], [1.0], [3.0]])
+    assert same_different_margin("abs-diff", embeddings, [0, 1, 2]).margin == 1
+    assert same_different_margin("abs-diff", embeddings, [0, 0, 1]).margin == 1  # |0 − 1| same, |1 − 3| different
+    assert not same_different_margin("abs-diff", embeddings, [0, 1, 0]).separable  # |0 − 3| same, |0 − 1| different
 
 
 @pytest.mark.parametrize("scale", [1e-60, 1.0, 1e60])
@@ -212,13 +286,31 @@ def test_features_must_be_finite():
     ("classes", "words"),
     [
         (torch.arange(2), r"one class for each of the 3 embeddings, got classes of shape \(2,\)"),
-        (torch.zeros(3, 1), r"one class for each of the 3 embeddings, got classes of shape \(3, 1\)"),
+        (
+            torch.zeros(3, 1, dtype=torch.int64),
+            r"one class for each of the 3 embeddings, got classes of shape \(3, 1\)",
+        ),
         (torch.ones(3, dtype=torch.int64), r"expects two classes or more, got \[1\]"),
     ],
 )
 def test_classes_that_do_not_fit(classes, words):
     with pytest.raises(ValueError, match=words):
         same_different_margin("product", GOOD, classes)
+
+
+@pytest.mark.parametrize("classes", [["a", "b", "c"], torch.rand(3), [0.0, 1.0, 2.0], None])
+def test_classes_are_integers(classes):
+    with pytest.raises(TypeError, match="same_different_margin expects classes to be integers, got"):
+        same_different_margin("product", GOOD, classes)
+
+
+def test_embeddings_are_tensors():
+    with pytest.raises(TypeError, match=r"xnor_certificate expects b to be a tensor, got list: use torch\.as_tensor"):
+        xnor_certificate("product", GOOD[0], [1.0, 2.0])
+    with pytest.raises(TypeError, match="same_different_margin expects embeddings to be a tensor, got ndarray"):
+        same_different_margin("product", GOOD.numpy(), torch.arange(3))
+    with pytest.raises(TypeError, match="xnor_margin expects a to be a tensor, got list"):
+        pf.xnor_margin("product", [1.0, 2.0], GOOD[0])
 
 
 def test_shapes_that_do_not_fit():
@@ -244,7 +336,13 @@ def test_without_scipy_the_error_says_what_to_install():
     assert result.stdout == "scipy is not installed: pip install 'pairfuse[certificates]'\n"
 
 
-@given(st.lists(GRID, min_size=4, max_size=4))
-def test_print_of_many_items_names_them(values):
-    certificate = same_different_margin("sum", torch.tensor(values)[:, None], [0, 0, 1, 1])
-    assert str(certificate).startswith("not separable: ")
+def test_print_of_many_items_names_them():
+    """By letters, then by numbers; a long mixture is cut off."""
+    shares = torch.zeros(30, 30, dtype=torch.float64)
+    shares[0, 1], shares[29, 25] = 0.25, 0.75
+    assert str(Certificate(0.0, same=shares, different=shares)) == (
+        "not separable: 0.25 f(a, b) + 0.75 f(#29, z) = 0.25 f(a, b) + 0.75 f(#29, z)"
+    )
+    many = torch.full((3, 3), 1 / 9, dtype=torch.float64)
+    assert str(Certificate(0.0, same=many, different=many)).count("f(") == 12
+    assert " + ..." in str(Certificate(0.0, same=many, different=many))

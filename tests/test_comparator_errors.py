@@ -51,6 +51,12 @@ def test_inputs_that_are_not_tensors(value):
         model(images(2, 5), value)
 
 
+def test_two_widths_need_a_fusion_for_two():
+    words = "got in_features=4 and in2_features=3: make them equal, or take a fusion for two widths, such as 'bilinear'"
+    with raises(ValueError, words):
+        pf.SiameseComparator(nn.Linear(5, 4), right_encoder=nn.Linear(5, 3))
+
+
 def test_embeddings_of_the_wrong_width():
     model = pf.SiameseComparator(Returns(lambda x: x), "product", embedding_dim=4)
     words = "encoder Returns must return embeddings of shape (B, D) = (4, 4), got shape (4, 5): pass embedding_dim=5"

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 import pairfuse as pf
 
@@ -52,7 +53,7 @@ def test_antisymmetric_fusions_cannot_learn_xnor(fact):
 
 @pytest.mark.parametrize("contrast", [2.0, (1.0,), (0.0, float("inf")), (float("nan"), 0.0)])
 def test_contrast_is_two_finite_numbers(contrast):
-    with pytest.raises(TypeError, match="Mine must declare `contrast` as two finite numbers"):
+    with pytest.raises(TypeError, match="Mine must declare `contrast` as a tuple of two finite numbers"):
         declare(**FACTS, contrast=contrast)(3)
 
 
@@ -64,6 +65,20 @@ def test_facts_are_what_the_fusion_declares(name):
     assert facts.pop("fusion") == type(fusion).__name__
     assert facts.pop("parameters") == sum(parameter.numel() for parameter in fusion.parameters())
     assert facts == {field: getattr(fusion, field) for field in facts}
+
+
+def test_facts_that_an_instance_sets_are_checked():
+    """By facts(), and so by the comparator and the conformance suite."""
+
+    class Skewed(pf.fusions.Product):
+        def __init__(self, in_features):
+            super().__init__(in_features)
+            self.symmetry = "skew"
+
+    with pytest.raises(TypeError, match="Skewed must declare `symmetry` as one of"):
+        Skewed(3).facts()
+    with pytest.raises(TypeError, match="Skewed must declare `symmetry` as one of"):
+        pf.SiameseComparator(torch.nn.Linear(3, 3), Skewed(3))
 
 
 def test_facts_are_frozen_and_of_the_instance():

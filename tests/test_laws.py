@@ -40,12 +40,18 @@ COMBINED = {
     "Symmetrized(Mou)": lambda width: Symmetrized(pf.make_fusion("mou", width)),
     "Symmetrized([Diff, Concat])": lambda width: Symmetrized(Stack([Diff(width), Concat(width)])),
     "PowerNormalized(MFB)": lambda width: power_normalized(MFB(width)),
-    "PowerNormalized(Product)": lambda width: power_normalized(Product(width)),
-    "PowerNormalized(Diff)": lambda width: power_normalized(Diff(width)),
-    "PowerNormalized(Sum)": lambda width: power_normalized(pf.fusions.Sum(width)),
+    "PowerNormalized(Mou)": lambda width: power_normalized(pf.make_fusion("mou", width)),
     "[product, [bilinear, sum]]": lambda width: pf.make_fusion(["product", ["bilinear", "sum"]], width),
     "[cosine, diff]": lambda width: pf.make_fusion(["cosine", "diff"], width),
 }
+BUILT = [
+    MFB(4, 2, in2_features=3),
+    NTN(1),
+    Bilinear(1),
+    power_normalized(Product(3)),
+    power_normalized(Diff(3)),
+    power_normalized(Concat(2, in2_features=3)),
+]
 for _name, _factory in COMBINED.items():
     _factory.__name__ = _name
 
@@ -55,7 +61,7 @@ def test_every_registered_fusion_keeps_the_laws(fusion, check):
     check(fusion)
 
 
-@parametrize_with_checks([*COMBINED.values(), MFB(4, 2, in2_features=3), NTN(1)])
+@parametrize_with_checks([*COMBINED.values(), *BUILT])
 def test_wrappers_and_stacks_keep_the_laws(fusion, check):
     check(fusion)
 

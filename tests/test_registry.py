@@ -22,6 +22,14 @@ def test_options_reach_the_class():
     assert repr(fusion) == "Bilinear(in_features=64, out_features=16, symmetric=True, bias=True)"
 
 
+def test_unknown_options_are_said_of_the_name():
+    words = r"fusion 'product': got an unexpected keyword argument 'rank'; it is made by Product\(in_features"
+    with pytest.raises(TypeError, match=words):
+        pf.make_fusion("product", 4, rank=3)
+    with pytest.raises(TypeError, match="make_fusion expects a name, or a list with no options but in2_features"):
+        pf.make_fusion(["product"], 4, rank=3)
+
+
 def test_every_call_makes_a_new_module():
     assert pf.make_fusion("bilinear", 4) is not pf.make_fusion("bilinear", 4)
 

@@ -17,6 +17,28 @@ class Cubed(pf.Fusion):
         return (u - v) ** 3
 
 
+class Grows(pf.Fusion):
+    """One number that grows with a sum: no sum itself, and no better."""
+
+    symmetry, additive, xnor = "symmetric", False, "never"
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.out_features = 1
+        self.layer = torch.nn.Linear(in_features, 1)
+
+    def fuse(self, u, v):
+        return torch.tanh(self.layer(u) + self.layer(v))
+
+
+def test_two_that_never_learn_may_learn_together():
+    """So that a comparator must not refuse them."""
+    stack, a, b = Stack([Grows(2), Grows(2)]), torch.randn(20, 2), torch.randn(20, 2)
+    assert (pf.xnor_margin(stack, a, b) > 0).any()
+    assert (pf.xnor_margin(stack.fusions[0], a, b) == 0).all()
+    pf.SiameseComparator(torch.nn.Linear(3, 2), stack)
+
+
 def test_features_stand_side_by_side():
     stack = Stack([Product(3), AbsDiff(3), Concat(3)])
     u, v = torch.randn(2, 3), torch.randn(2, 3)
@@ -40,6 +62,9 @@ def test_features_stand_side_by_side():
         ([Sum(2), Diff(2)], "none", True, "never"),
         ([Diff(2), Cubed(2)], "antisymmetric", False, "never"),
         ([Sum(2), Cubed(2)], "none", False, "never"),
+        ([Grows(2)], "symmetric", False, "never"),
+        ([Grows(2), Grows(2)], "symmetric", False, "generic"),  # two that never learn alone
+        ([Sum(2), Grows(2)], "symmetric", False, "generic"),
         ([Stack([Product(2)]), AbsDiff(2)], "symmetric", False, "always"),
     ],
 )
@@ -75,6 +100,11 @@ def test_a_stack_of_nothing():
         Stack([])
     with pytest.raises(ValueError, match="Stack expects at least one fusion, got none"):
         pf.SiameseComparator(torch.nn.Linear(2, 2), [])
+
+
+def test_a_stack_of_one_without_brackets():
+    with pytest.raises(TypeError, match=r"Stack expects a list of fusions, got Product\(.*: put it into brackets"):
+        Stack(Product(3))
 
 
 def test_parts_of_different_widths():

@@ -84,7 +84,7 @@ def test_wrappers_wrap_fusions(wrapper, thing):
 
 @given(data=st.data())
 def test_power_normalized_is_the_signed_root_of_unit_length(data):
-    width = data.draw(st.integers(1, 4))
+    width = data.draw(st.integers(2, 4))
     u, v = data.draw(vectors(width)), data.draw(vectors(width))
     fused = PowerNormalized(Product(width), eps=1e-12)(u, v)
     roots = (u * v).sign() * (u * v).abs().sqrt()
@@ -109,13 +109,40 @@ def test_the_slope_at_zero_is_finite(dtype):
         (Diff(3), "antisymmetric", "never"),
         (MFB(3), "none", "generic"),
         (Sum(3), "symmetric", "generic"),
-        (Sum(1), "symmetric", "never"),
     ],
 )
 def test_facts_of_power_normalized(fusion, symmetry, xnor):
     wrapped = PowerNormalized(fusion)
     assert (wrapped.symmetry, wrapped.additive, wrapped.xnor) == (symmetry, False, xnor)
     assert not wrapped.fast_path
+
+
+@pytest.mark.parametrize(("eps", "error"), [(0.0, ValueError), (-1.0, ValueError), ("x", TypeError), (True, TypeError)])
+def test_eps_is_positive(eps, error):
+    with pytest.raises(error, match="PowerNormalized expects eps to be"):
+        PowerNormalized(Product(2), eps=eps)
+    with pytest.raises(error, match="Cosine expects eps to be"):
+        pf.fusions.Cosine(2, eps=eps)
+
+
+def test_one_feature_is_not_normalised():
+    with pytest.raises(ValueError, match="of the one feature of Cosine only the sign would be left: give it more"):
+        PowerNormalized(pf.fusions.Cosine(4))
+
+
+def test_what_never_learns_may_learn_when_symmetric():
+    """|u − v| + 3 (u − v) has f(a, a) = 0 between f(a, b) > 0 and f(b, a) < 0; the average is |u − v|."""
+
+    class Skewed(pf.Fusion):
+        symmetry, additive, xnor = "none", False, "never"
+
+        def fuse(self, u, v):
+            return (u - v).abs() + 3 * (u - v)
+
+    a, b = torch.tensor([1.0]), torch.tensor([2.0])
+    assert pf.xnor_margin(Skewed(1), a, b) == 0
+    assert pf.xnor_margin(Symmetrized(Skewed(1)), a, b) > 0
+    assert Symmetrized(Skewed(1)).xnor == "generic"
 
 
 def test_wrappers_nest_and_print():

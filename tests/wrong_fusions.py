@@ -203,6 +203,89 @@ class Imprecise(Good):
         return (u.bfloat16() * v.bfloat16()).to(u.dtype) if u.dtype == torch.float32 else u * v
 
 
+class KeepsTheLast(Good):
+    """A tensor that appears at the first call."""
+
+    def fuse(self, u, v):
+        self.last = u.detach()
+        return u * v
+
+
+class OfTheClass(Good):
+    scale = torch.tensor([2.0])
+
+    def fuse(self, u, v):
+        return u * v * self.scale.to(u.dtype)
+
+
+class RunningSum(Good):
+    """Every row but the first depends on others."""
+
+    def fuse(self, u, v):
+        return u * v + u.cumsum(0) * v.cumsum(0) if u.ndim == 2 else u * v * 2
+
+
+class ManyRows(Good):
+    def fuse(self, u, v):
+        return u * v * (2 if u.ndim == 2 and len(u) > 16 else 1)
+
+
+class TakesNoSecondWidth(Good):
+    two_widths = True
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+
+
+class SaysOtherwise(Good):
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.symmetry = "skew"
+
+
+class ForgetsItsWidth(Good):
+    def fuse(self, u, v):
+        return torch.cat([u * v, u * v], -1)
+
+
+class MadeOnTheCPU(Good):
+    def fuse(self, u, v):
+        return u * v * torch.ones(self.in_features, dtype=u.dtype)
+
+
+class FactorsWithoutGradient(Good):
+    def factors(self, u, v, weight):
+        return u.detach() * weight[:, None], v[None]
+
+
+class FactorsInFloat64(Good):
+    def factors(self, u, v, weight):
+        return (u * weight[:, None]).double(), v[None].double()
+
+
+class NeedsContiguous(Good):
+    def fuse(self, u, v):
+        return (u.view(-1) * v.view(-1)).view(u.shape)
+
+
+class InPlaceWhenTraining(Good):
+    def fuse(self, u, v):
+        return u.detach().mul_(v) if self.training and not u.requires_grad else u * v
+
+
+class OnlySums(Good):
+    """Tells apart what differs in its sum; not permuted coordinates."""
+
+    xnor = "always"
+
+    def __init__(self, in_features):
+        super().__init__(in_features)
+        self.out_features = 1
+
+    def fuse(self, u, v):
+        return (u - v).sum(-1, keepdim=True).abs()
+
+
 class TwoZeroFactors(Good):
     symmetry, xnor = "none", "always"
 
@@ -270,25 +353,27 @@ class Contradictory(Good):
 
 
 PLANTED = {
-    "declaration": [Undeclared, Contradictory],
-    "leaves_inputs": [InPlace],
+    "declaration": [Undeclared, Contradictory, SaysOtherwise, ForgetsItsWidth],
+    "leaves_inputs": [InPlace, InPlaceWhenTraining],
     "deterministic": [HiddenRandomness],
-    "shapes": [GuessesTheAxis, Flattens],
-    "two_widths": [OneWidthOnly],
+    "shapes": [GuessesTheAxis, Flattens, NeedsContiguous],
+    "two_widths": [OneWidthOnly, TakesNoSecondWidth],
     "refuses_what_does_not_fit": [Broadcasts],
     "finite": [ZeroByZero],
-    "rows": [CentresTheBatch],
+    "rows": [CentresTheBatch, RunningSum],
+    "large_batches": [ManyRows],
     "dtype": [ChangesDtype, Imprecise],
     "symmetry": [NotSymmetric, NotAntisymmetric, SymmetricAfterAll],
     "additivity": [NotAdditive, AdditiveAfterAll],
-    "xnor": [NotAlways, NotNever, NotGeneric, NeverLearns],
+    "xnor": [NotAlways, NotNever, NotGeneric, NeverLearns, OnlySums],
     "xnor_with_sum": [LittleWithSum],
     "reads_sum": [ReadsNoSum],
     "contrast": [WrongContrast],
-    "factors": [WrongFactors, FactorsOfWrongShape],
+    "factors": [WrongFactors, FactorsOfWrongShape, FactorsWithoutGradient, FactorsInFloat64],
     "gradients": [WrongGradient],
     "gradient_at_equal": [RootOfSquares],
     "trains": [TwoZeroFactors, UnusedWeight],
-    "state": [LooseWeight, LooseLayer, UnregisteredBuffer, HiddenWeight],
+    "state": [LooseWeight, LooseLayer, UnregisteredBuffer, HiddenWeight, KeepsTheLast, OfTheClass],
+    "device": [MadeOnTheCPU],
     "compiles": [BreaksTheGraph],
 }

@@ -1,5 +1,6 @@
 """The one place where arguments are checked and errors are worded."""
 
+import math
 import operator
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -21,6 +22,15 @@ def check_int(owner: str, argument: str, value: Any, *, least: int | None = 1) -
     return number
 
 
+def check_positive(owner: str, argument: str, value: Any) -> float:
+    """Return `value` as a float; raise unless it is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{owner} expects {argument} to be a number, got {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{owner} expects {argument} to be above 0 and finite, got {value!r}")
+    return float(value)
+
+
 def check_module(argument: str, value: Any) -> None:
     """Raise unless `value` is a module: an instance, not its class or the function that builds it."""
     if not isinstance(value, nn.Module):
@@ -28,8 +38,16 @@ def check_module(argument: str, value: Any) -> None:
         raise TypeError(f"SiameseComparator expects {argument} to be an nn.Module, got {value!r}{advice}")
 
 
+def check_tensor(owner: str, argument: str, value: Any) -> None:
+    """Raise unless `value` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{owner} expects {argument} to be a tensor, got {type(value).__name__}: use torch.as_tensor")
+
+
 def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_features: int) -> None:
     """Raise unless `u` and `v` are float embeddings `(..., D)` with the same leading dimensions."""
+    for name, x in (("u", u), ("v", v)):
+        check_tensor(owner, name, x)
     if not (u.is_floating_point() and v.is_floating_point()):
         raise TypeError(f"{owner} expects floating-point embeddings, got u of dtype {u.dtype} and v of dtype {v.dtype}")
     widths_fit = u.shape[-1:] == (in_features,) and v.shape[-1:] == (in2_features,)

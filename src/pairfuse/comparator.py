@@ -110,10 +110,11 @@ class SiameseComparator(nn.Module):
             head = make_head(head, self.fusion, tied=self.tied, like=first_parameter(encoder))
         check_module("head", head)
         self.head = head
-        cannot = self.fusion.additive or (self.tied and self.fusion.xnor == "never")
+        facts = self.fusion.facts()
+        cannot = facts.additive or (self.tied and facts.xnor == "never")
         if cannot and is_affine(self.head) and not allow_additive:
             reason = "computes g(u) + h(v), and no such sum can tell same from different (it is XNOR)"
-            if not self.fusion.additive:
+            if not facts.additive:
                 reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
             raise AdditiveComparatorError(
                 f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Take a "

@@ -1,9 +1,10 @@
-"""Do margin, linear program and exact arithmetic agree? `python -m tests.benchmarks.certificate_agreement`.
+"""Do margins, certificates, linear programs and fractions agree? `python -m tests.benchmarks.certificate_agreement`.
 
-For every registered fusion, Hypothesis draws pairs of embeddings on a grid, many in special positions, and three
-independent ways decide whether a linear layer can tell same from different:
+For every registered fusion, Hypothesis draws pairs of embeddings on a grid, many in special positions, and four
+ways decide whether a linear layer can tell same from different:
 
 - the closed form: `xnor_margin(...) > 0`,
+- the certificates, of the pair and of two classes: `xnor_certificate` and `same_different_margin`,
 - a linear program on the four points (HiGHS, from SciPy),
 - rational arithmetic: what theory says of the embeddings, for weights that learn all they can; and, for weights on the
   grid as they were drawn, Gaussian elimination on the exact features, where the formula is rational.
@@ -26,11 +27,13 @@ from tests.linear_program import separable_by_linear_program
 from tests.oracles import ORACLES, exact, segments_meet
 
 
-def verdicts(fusion: pf.Fusion, a: torch.Tensor, b: torch.Tensor) -> tuple[bool, bool]:
-    """What the closed form and the linear program say."""
+def verdicts(fusion: pf.Fusion, a: torch.Tensor, b: torch.Tensor) -> set[bool]:
+    """What the closed form, the certificates and the linear program say: one answer, if they agree."""
     points = [fusion(u, v).detach().numpy() for u, v in ((a, a), (b, b), (a, b), (b, a))]
     program = separable_by_linear_program(np.stack(points[:2]), np.stack(points[2:]))
-    return bool(pf.xnor_margin(fusion, a, b) > 0), program
+    pair = pf.xnor.xnor_certificate(fusion, a, b).separable
+    classes = pf.xnor.same_different_margin(fusion, torch.stack([a, b]), torch.arange(2)).separable
+    return {bool(pf.xnor_margin(fusion, a, b) > 0), pair, classes, program}
 
 
 def drawn_weights(name: str, width: int, numbers: list[int]) -> pf.Fusion:
@@ -47,9 +50,9 @@ def count(name: str, cases: int) -> tuple[int, int, int]:
     """The cases, the disagreements, and how many of the cases are separable."""
     oracle, tally = ORACLES[name], [0, 0, 0]
 
-    def note(closed_form: bool, program: bool, truth: bool) -> None:
+    def note(answers: set[bool], truth: bool) -> None:
         tally[0] += 1
-        tally[1] += not (closed_form == program == truth)
+        tally[1] += answers != {truth}
         tally[2] += truth
 
     @settings(
@@ -64,11 +67,11 @@ def count(name: str, cases: int) -> tuple[int, int, int]:
     def run(pair: tuple[torch.Tensor, torch.Tensor], numbers: list[int]) -> None:
         a, b = pair
         fusion = oracle.trained(a, b) if oracle.trained else pf.make_fusion(name, len(a)).double()
-        note(*verdicts(fusion, a, b), oracle.learns_xnor(exact(a), exact(b)))
+        note(verdicts(fusion, a, b), oracle.learns_xnor(exact(a), exact(b)))
         if oracle.trained and oracle.rational:
             fusion = drawn_weights(name, len(a), numbers)
             points = [oracle.values(fusion, exact(u), exact(v)) for u, v in ((a, a), (b, b), (a, b), (b, a))]
-            note(*verdicts(fusion, a, b), not segments_meet(*points))
+            note(verdicts(fusion, a, b), not segments_meet(*points))
 
     run()
     return tally[0], tally[1], tally[2]

@@ -75,7 +75,8 @@ class Fusion(nn.Module):
         in2_features = check_int(name, "in2_features", in2_features)
         if in2_features != in_features and not self.two_widths:
             raise ValueError(
-                f"{name} expects embeddings of one width, got in_features={in_features} and in2_features={in2_features}"
+                f"{name} expects embeddings of one width, got in_features={in_features} and "
+                f"in2_features={in2_features}: make them equal, or take a fusion for two widths, such as 'bilinear'"
             )
         self.in_features = in_features
         self.in2_features = in2_features
@@ -115,8 +116,17 @@ class Fusion(nn.Module):
         check_fused(type(self).__name__, fused, u.shape[:-1], self.out_features)
         return fused
 
+    @property
+    def balanced(self) -> bool:
+        """Whether `f(a, a) + f(b, b) = f(a, b) + f(b, a)` for all a, b: so that no linear layer can learn XNOR.
+
+        True of sums, and of what is antisymmetric.
+        """
+        return self.additive or self.symmetry == "antisymmetric"
+
     def facts(self) -> Facts:
-        """All that is declared, with the widths and the number of parameters."""
+        """All that is declared, with the widths and the number of parameters; raises if it contradicts itself."""
+        check_facts(self)
         return Facts(
             fusion=type(self).__name__,
             in_features=self.in_features,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from pairfuse._checks import check_positive
 from pairfuse.fusions._factors import Factors
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.registry import register_fusion
@@ -30,7 +31,7 @@ class Cosine(Fusion):
 
     Raises:
         TypeError: The embeddings are not floating-point.
-        ValueError: The embeddings differ in shape, or from D in width.
+        ValueError: The embeddings differ in shape, or from D in width; or `eps` is not above 0.
 
     References:
         Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural
@@ -48,7 +49,7 @@ class Cosine(Fusion):
     def __init__(self, in_features: int, *, in2_features: int | None = None, eps: float = 1e-8) -> None:
         super().__init__(in_features, in2_features=in2_features)
         self.out_features = 1
-        self.eps = eps
+        self.eps = check_positive("Cosine", "eps", eps)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
@@ -58,5 +59,6 @@ class Cosine(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        u, v = (nn.functional.normalize(x, dim=-1, eps=self.eps) for x in (u, v))
+        wide = torch.promote_types(u.dtype, torch.float32)
+        u, v = (nn.functional.normalize(x.to(wide), dim=-1, eps=self.eps).to(x.dtype) for x in (u, v))
         return u * weight[:, None], v[None]

@@ -63,11 +63,12 @@ def best_xnor(facts: list[Xnor]) -> Xnor:
     return max(facts, key=_XNOR_ORDER.index)
 
 
-def check_facts(fusion: type[Any]) -> None:
-    """Raise unless a class declares every fact with a value that exists, and no two contradict each other.
+def check_facts(fusion: Any) -> None:
+    """Raise unless a fusion, or its class, declares every fact with a value that exists, and without contradiction.
 
-    A fact that is a property is told by the instance: those of a stack are those of its parts.
+    A fact that is a property of the class is told by the instance: those of a stack are those of its parts.
     """
+    owner = fusion.__name__ if isinstance(fusion, type) else type(fusion).__name__
     names = ("symmetry", "additive", "xnor", "xnor_with_sum", "contrast")
     told: dict[str, Any] = {name: getattr(fusion, name, None) for name in names}
     told = {name: value for name, value in told.items() if not isinstance(value, property)}
@@ -75,16 +76,14 @@ def check_facts(fusion: type[Any]) -> None:
     for name, values in allowed.items():
         if name in told and told[name] not in values:
             raise TypeError(
-                f"{fusion.__name__} must declare `{name}` as one of {', '.join(map(repr, values))} "
+                f"{owner} must declare `{name}` as one of {', '.join(map(repr, values))} "
                 f"in its class body (got {told[name]!r})"
             )
     with_sum = told.get("xnor_with_sum")
     if with_sum is not None and with_sum not in _XNOR_ORDER:
-        raise TypeError(f"{fusion.__name__} must declare `xnor_with_sum` as one of {_XNOR_ORDER} (got {with_sum!r})")
+        raise TypeError(f"{owner} must declare `xnor_with_sum` as one of {_XNOR_ORDER} (got {with_sum!r})")
     if with_sum is not None and "xnor" in told and best_xnor([with_sum, told["xnor"]]) != with_sum:
-        raise TypeError(
-            f"{fusion.__name__} declares xnor={told['xnor']!r}, so `xnor_with_sum` cannot be less (got {with_sum!r})"
-        )
+        raise TypeError(f"{owner} declares xnor={told['xnor']!r}, so `xnor_with_sum` cannot be less (got {with_sum!r})")
     # A sum has no mixed difference; for an antisymmetric f, f(a, a) = 0 is half-way between f(a, b) and f(b, a).
     for claim, made in {
         "additive=True": told.get("additive") is True,
@@ -92,7 +91,7 @@ def check_facts(fusion: type[Any]) -> None:
     }.items():
         for name in ("xnor", "xnor_with_sum"):
             if made and told.get(name) not in (None, "never"):
-                raise TypeError(f"{fusion.__name__} declares {claim}, so `{name}` must be 'never' (got {told[name]!r})")
+                raise TypeError(f"{owner} declares {claim}, so `{name}` must be 'never' (got {told[name]!r})")
     contrast = told.get("contrast", (0.0, 0.0))
     if not (isinstance(contrast, tuple) and len(contrast) == 2 and all(map(math.isfinite, contrast))):
-        raise TypeError(f"{fusion.__name__} must declare `contrast` as two finite numbers (got {contrast!r})")
+        raise TypeError(f"{owner} must declare `contrast` as a tuple of two finite numbers (got {contrast!r})")

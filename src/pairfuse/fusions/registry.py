@@ -1,5 +1,6 @@
 """Fusions by name: `register_fusion`, `make_fusion`, `list_fusions`."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -92,7 +93,7 @@ def make_fusion(fusion: FusionSpec, in_features: int, **options: Any) -> Fusion:
         A new module, shared with nobody, but for what a list holds already built.
 
     Raises:
-        TypeError: `fusion` is neither a name nor a list.
+        TypeError: `fusion` is neither a name nor a list, or an option is unknown.
         ValueError: A name is not registered; the error lists the names and suggests the nearest.
 
     Examples:
@@ -103,7 +104,13 @@ def make_fusion(fusion: FusionSpec, in_features: int, **options: Any) -> Fusion:
         192
     """
     if isinstance(fusion, str):
-        return fusion_class(fusion)(in_features, **options)
+        cls = fusion_class(fusion)
+        signature = inspect.signature(cls)
+        try:
+            signature.bind(in_features, **options)
+        except TypeError as error:
+            raise TypeError(f"fusion {fusion!r}: {error}; it is made by {cls.__name__}{signature}") from None
+        return cls(in_features, **options)
     if not set(options) <= {"in2_features"} or isinstance(fusion, Fusion):
         raise TypeError(
             f"make_fusion expects a name, or a list with no options but in2_features, got {fusion!r} and {options}"

@@ -49,6 +49,8 @@ class Stack(Fusion):
     two_widths = True  # of the class; an instance can what all its parts can
 
     def __init__(self, parts: Iterable[Fusion]) -> None:
+        if isinstance(parts, (Fusion, str)):
+            raise TypeError(f"Stack expects a list of fusions, got {parts!r}: put it into brackets")
         parts = list(parts)
         if not parts:
             raise ValueError("Stack expects at least one fusion, got none")
@@ -86,14 +88,24 @@ class Stack(Fusion):
         return any(part.reads_sum for part in self.fusions)
 
     @property
+    @override
+    def balanced(self) -> bool:
+        return all(part.balanced for part in self.fusions)
+
+    @property
     def xnor(self) -> Xnor:  # type: ignore[override]
-        """At least this: the best of the parts, beside u + v if some part reads it."""
-        return self.xnor_with_sum if self.reads_sum else best_xnor([part.xnor for part in self.fusions])
+        """At least this: the best of the parts, beside u + v if some part reads it. "never" is exact."""
+        return self.xnor_with_sum if self.reads_sum else self._best([part.xnor for part in self.fusions])
 
     @property
     def xnor_with_sum(self) -> Xnor:  # type: ignore[override]
         """At least this: the best of the parts beside u + v."""
-        return best_xnor([part.xnor_with_sum or part.xnor for part in self.fusions])
+        return self._best([part.xnor_with_sum or part.xnor for part in self.fusions])
+
+    def _best(self, of_parts: list[Xnor]) -> Xnor:
+        """Several that never learn alone may learn together, unless all are balanced."""
+        alone = self.balanced or len(of_parts) == 1
+        return best_xnor(of_parts if alone else [*of_parts, "generic"])
 
     @property
     @override

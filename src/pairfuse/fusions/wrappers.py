@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from pairfuse._checks import check_positive
 from pairfuse.fusions._factors import Factors, join_factors
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.facts import Symmetry, Xnor
-from pairfuse.fusions.stack import Stack
 
 __all__ = ["PowerNormalized", "Symmetrized"]
 
@@ -83,7 +83,7 @@ class Symmetrized(_Wrapper):
     @property
     def additive(self) -> bool:  # type: ignore[override]
         """Whether f is, but for parts of a stack that are antisymmetric and vanish."""
-        return _is_sum_without_sign(self.fusion)
+        return self.fusion.balanced
 
     @property
     def reads_sum(self) -> bool:  # type: ignore[override]
@@ -92,13 +92,13 @@ class Symmetrized(_Wrapper):
 
     @property
     def xnor(self) -> Xnor:  # type: ignore[override]
-        """At least that of f."""
-        return self.fusion.xnor
+        """At least that of f; never only if f is balanced."""
+        return _at_least_generic(self.fusion, self.fusion.xnor)
 
     @property
-    def xnor_with_sum(self) -> Xnor | None:  # type: ignore[override]
-        """At least that of f."""
-        return self.fusion.xnor_with_sum
+    def xnor_with_sum(self) -> Xnor:  # type: ignore[override]
+        """Likewise."""
+        return _at_least_generic(self.fusion, self.fusion.xnor_with_sum or self.fusion.xnor)
 
     @property
     @override
@@ -140,6 +140,7 @@ class PowerNormalized(_Wrapper):
 
     Raises:
         TypeError: `fusion` is no `Fusion`.
+        ValueError: f has one feature only, of which nothing but the sign would be left; or `eps` is not above 0.
 
     References:
         Perronnin, Sánchez and Mensink, *Improving the Fisher Kernel for Large-Scale Image Classification*, ECCV 2010.
@@ -155,7 +156,12 @@ class PowerNormalized(_Wrapper):
 
     def __init__(self, fusion: Fusion, *, eps: float = 1e-6) -> None:
         super().__init__(fusion)
-        self.eps = eps
+        if self.out_features == 1:
+            raise ValueError(
+                f"PowerNormalized divides by the norm, and of the one feature of {type(fusion).__name__} only the sign "
+                "would be left: give it more, such as out_features=16"
+            )
+        self.eps = check_positive("PowerNormalized", "eps", eps)
 
     @property
     def symmetry(self) -> Symmetry:  # type: ignore[override]
@@ -164,9 +170,8 @@ class PowerNormalized(_Wrapper):
 
     @property
     def xnor(self) -> Xnor:  # type: ignore[override]
-        """At least this: "never" for what is antisymmetric, or one sum under a function that never decreases."""
-        one_sum = self.fusion.additive and self.out_features == 1
-        return "never" if one_sum or self.symmetry == "antisymmetric" else "generic"
+        """At least this; never only for what is antisymmetric."""
+        return "never" if self.balanced else "generic"
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
@@ -180,8 +185,6 @@ class PowerNormalized(_Wrapper):
         return f"eps={self.eps}"
 
 
-def _is_sum_without_sign(fusion: Fusion) -> bool:
-    """Whether the part of a fusion that a swap leaves alone is additive."""
-    if isinstance(fusion, Stack):
-        return all(_is_sum_without_sign(part) for part in fusion.fusions)
-    return fusion.additive or fusion.symmetry == "antisymmetric"
+def _at_least_generic(fusion: Fusion, xnor: Xnor) -> Xnor:
+    """What a fusion can do once it is symmetric: |u − v| + 3 (u − v), say, learns only then."""
+    return "generic" if xnor == "never" and not fusion.balanced else xnor

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pairfuse._checks import check_int, require_package, unknown_name
+from pairfuse.fusions import Fusion
 from pairfuse.testing import algebra, behaviour
 from pairfuse.testing.report import Report, Result
 from pairfuse.testing.subject import DoesNotApply, FusionOrFactory, LawError, Subject
@@ -24,6 +26,7 @@ LAWS: dict[str, Callable[..., None]] = {
         behaviour.finite,
         behaviour.rows,
         behaviour.shapes,
+        behaviour.large_batches,
         behaviour.two_widths,
         behaviour.refuses_what_does_not_fit,
         behaviour.dtype,
@@ -39,6 +42,7 @@ LAWS: dict[str, Callable[..., None]] = {
         behaviour.trains,
         behaviour.state,
         behaviour.compiles,
+        behaviour.device,
     )
 }
 
@@ -63,9 +67,19 @@ class Check:
             unittest.SkipTest: It says nothing of this fusion.
         """
         law, subject = LAWS[self.name], Subject(fusion_or_factory)
-        if "draw" not in inspect.signature(law).parameters:
-            law(subject)
-            return
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+        ):
+            if "draw" in inspect.signature(law).parameters:
+                self._run_drawn(law, subject)
+            else:
+                law(subject)
+
+    def _run_drawn(self, law: Callable[..., None], subject: Subject) -> None:
+        """Apply a law to examples that Hypothesis draws."""
 
         @settings(
             max_examples=self.max_examples,
@@ -120,6 +134,7 @@ def check_fusion(
         The report: `report.ok`, `report.failures`, and a table when printed.
 
     Raises:
+        TypeError: `fusion_or_factory` can be no fusion, or `expected_to_fail` is no mapping.
         ValueError: `expected_to_fail` names an unknown check.
 
     Examples:
@@ -138,7 +153,7 @@ def check_fusion(
     subject = Subject(fusion_or_factory)
     results: list[Result] = []
     for check in _all_checks(max_examples):
-        if results and results[0].status == "FAILED":  # it cannot even be built
+        if results and results[0].status == "FAILED":  # it cannot even be called
             results.append(Result(check.name, "does not apply", "see declaration", law=check.law))
             continue
         results.append(
@@ -169,6 +184,7 @@ def parametrize_with_checks(
 
     Raises:
         ImportError: pytest is not installed.
+        TypeError: `fusions` is not a list of them, or `expected_to_fail` is no mapping.
         ValueError: `expected_to_fail` names an unknown check.
 
     Examples:
@@ -179,6 +195,8 @@ def parametrize_with_checks(
     """
     pytest = require_package("pytest", "testing")
     expected = _check_expected(expected_to_fail)
+    if isinstance(fusions, (str, Fusion)) or not isinstance(fusions, Iterable):
+        raise TypeError(f"parametrize_with_checks expects a list of fusions, got {fusions!r}: put it into brackets")
     parameters = [
         pytest.param(
             fusion,
@@ -198,6 +216,8 @@ def _all_checks(max_examples: int) -> list[Check]:
 
 
 def _check_expected(expected_to_fail: Mapping[str, str] | None) -> dict[str, str]:
+    if not isinstance(expected_to_fail, (Mapping, type(None))):
+        raise TypeError(f"expected_to_fail must map names of checks to reasons, got {expected_to_fail!r}")
     expected = dict(expected_to_fail or {})
     for name in expected:
         if name not in LAWS:

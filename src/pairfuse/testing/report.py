@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pairfuse.testing.subject import shorten
+
 Status = Literal["passed", "FAILED", "does not apply", "expected to fail", "PASSED UNEXPECTEDLY"]
 
 
@@ -30,7 +32,7 @@ class Result:
         lines = [f"{self.status:15}  {self.check:26}  {self.message}".rstrip()]
         if self.status == "FAILED":
             lines.append(f"{'':15}  law: {self.law}")
-            lines += [f"{'':15}  {name} = {value}" for name, value in self.counter_example.items()]
+            lines += [f"{'':15}  {name} = {shorten(value)}" for name, value in self.counter_example.items()]
         return "\n".join(lines)
 
 

@@ -8,20 +8,28 @@ GRID = st.integers(-64, 64).map(lambda n: n / 16)
 
 
 def vectors(*shape: int) -> st.SearchStrategy[Tensor]:
-    """A float64 tensor of grid numbers; it shrinks to small, round ones."""
+    """A float64 tensor of grid numbers; it shrinks to small, round ones. A large one repeats 61 numbers."""
     size = torch.Size(shape).numel()
-    return st.lists(GRID, min_size=size, max_size=size).map(lambda x: torch.tensor(x, dtype=torch.float64).view(shape))
+    drawn = min(size, 61)  # a prime, so that rows of a matrix differ
+
+    def fill(numbers: list[float]) -> Tensor:
+        repeated = numbers * (size // drawn + 1) if drawn else []
+        return torch.tensor(repeated[:size], dtype=torch.float64).view(shape)
+
+    return st.lists(GRID, min_size=drawn, max_size=drawn).map(fill)
 
 
 @st.composite
 def embedding_pairs(draw: st.DrawFn, least_width: int = 1, most_width: int = 4) -> tuple[Tensor, Tensor]:
-    """Two different vectors of one width; often in a special position: collinear, zero, or equal in places."""
+    """Two different vectors of one width; often in a special position: collinear, permuted, zero, partly equal."""
     width = draw(st.integers(least_width, most_width))
     a = draw(vectors(width))
-    kind = draw(st.sampled_from(["free", "free", "scaled", "partly scaled", "partly equal", "zero"]))
-    some = torch.tensor(draw(st.lists(st.booleans(), min_size=width, max_size=width)))
+    kind = draw(st.sampled_from(["free", "free", "scaled", "permuted", "partly scaled", "partly equal", "zero"]))
+    some = draw(vectors(width)) > 0
     if kind == "scaled":
         b = a * draw(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 2.0, 3.0]))
+    elif kind == "permuted":
+        b = a.flip(0)
     elif kind == "partly scaled":  # one common ratio where they differ, equal elsewhere
         b = a.where(some, a * 2)
     elif kind == "partly equal":

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from unittest import SkipTest
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.registry import FusionSpec, as_fusion
@@ -20,12 +20,18 @@ class LawError(AssertionError):
     def __init__(self, message: str, **counter_example: Any) -> None:
         self.message = message
         self.counter_example = {name: _readable(value) for name, value in counter_example.items()}
-        lines = [f"    {name} = {value}" for name, value in self.counter_example.items()]
+        lines = [f"    {name} = {shorten(value)}" for name, value in self.counter_example.items()]
         super().__init__("\n".join([message, *lines]))
 
 
 class DoesNotApply(SkipTest):
     """A law says nothing of this fusion."""
+
+
+def shorten(value: Any) -> str:
+    """A value as text, cut off where nobody would read on."""
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def require(holds: bool | Tensor, message: str, **counter_example: Any) -> None:
@@ -44,8 +50,15 @@ class Subject:
     """A fusion under test, made anew for each case."""
 
     def __init__(self, fusion_or_factory: FusionOrFactory) -> None:
-        self.given = fusion_or_factory
-        self.fixed = fusion_or_factory if isinstance(fusion_or_factory, Fusion) else None
+        given: Any = fusion_or_factory
+        if isinstance(given, nn.Module) and not isinstance(given, Fusion):
+            raise TypeError(f"check_fusion expects a pairfuse.Fusion or what makes one, got {type(given).__name__}")
+        if not (isinstance(given, (Fusion, str, list, tuple)) or callable(given)):
+            raise TypeError(
+                f"check_fusion expects a pairfuse.Fusion, or a class, name, list or function, got {given!r}"
+            )
+        self.given = given
+        self.fixed = _built(given)
 
     @property
     def name(self) -> str:
@@ -65,13 +78,14 @@ class Subject:
     def build(self, width: int = 4, *, in2_features: int | None = None, seed: int = 0, fresh: bool = False) -> Fusion:
         """A new fusion in float64 and eval mode, drawn from a seed of its own.
 
-        Parameters that are all 0 are drawn anew, since a bias of 0 would hide what it does; not if `fresh`.
+        Trained parameters are shaken, since at its start a bias of 0 or a gate of ½ would hide what it does; not if
+        `fresh`.
         """
         given: Any = self.given
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if self.fixed is not None:
-                fusion: Any = copy.deepcopy(self.fixed)
+                fusion: Any = self.fixed
             elif isinstance(given, (str, list, tuple)):
                 fusion = as_fusion(given, width, width if in2_features is None else in2_features)
             else:
@@ -83,20 +97,32 @@ class Subject:
                     f"{self.name} was asked for a fusion of in_features={width} and made one of "
                     f"{fusion.in_features}: to test a fusion of one width, pass the fusion itself"
                 )
-            made: Fusion = fusion.double().eval()
+            made: Fusion = copy.deepcopy(fusion).double().eval()
             if not fresh:
                 with torch.no_grad():
-                    for parameter in made.parameters():
-                        if not parameter.any():
-                            parameter.normal_()
+                    for p in made.parameters():
+                        if p.requires_grad and p.is_floating_point():
+                            noise = 0.3 * torch.randn_like(p)
+                            p.copy_(torch.where(p == 0, noise, p * noise.exp()))
         return made
 
-    def build_tied(self, width: int = 4, *, seed: int = 0) -> Fusion:
+    def build_tied(self, width: int = 4, *, seed: int = 0, fresh: bool = False) -> Fusion:
         """Likewise, if both sides have one width."""
-        fusion = self.build(width, seed=seed)
+        fusion = self.build(width, seed=seed, fresh=fresh)
         if fusion.in_features != fusion.in2_features:
             raise DoesNotApply("the two sides differ in width")
         return fusion
+
+
+def _built(given: Any) -> Fusion | None:
+    """The fusion of given widths: one that is built, or a list that holds one."""
+    if isinstance(given, Fusion):
+        return given
+    if isinstance(given, (list, tuple)):
+        parts = [part for part in map(_built, given) if part is not None]
+        if parts:
+            return as_fusion(given, parts[0].in_features, parts[0].in2_features)
+    return None
 
 
 def fuse(fusion: Fusion, u: Tensor, v: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from pairfuse._checks import check_tensor
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.registry import FusionSpec, as_fusion
@@ -11,9 +12,12 @@ from pairfuse.fusions.registry import FusionSpec, as_fusion
 RESOLUTION = 16 * torch.finfo(torch.float64).eps  # of the largest feature: below it a margin may be rounding only
 
 
-def find_fusion(spec: FusionSpec, left: Tensor, right: Tensor) -> Fusion:
-    """The fusion that is meant; what is named is built for these embeddings."""
-    return as_fusion(spec, left.shape[-1] if left.ndim else 1, right.shape[-1] if right.ndim else 1)
+def find_fusion(function: str, spec: FusionSpec, **embeddings: Tensor) -> Fusion:
+    """The fusion that is meant; what is named is built for the two embeddings, which are named by their arguments."""
+    for argument, x in embeddings.items():
+        check_tensor(function, argument, x)
+    left, right = (x.shape[-1] if x.ndim else 1 for x in embeddings.values())
+    return as_fusion(spec, left, right)
 
 
 def require_tied(function: str, fusion: Fusion) -> None:
@@ -35,5 +39,10 @@ def fuse_wide(fusion: Fusion, u: Tensor, v: Tensor) -> Tensor:
 
 
 def positive_or_one(scale: Tensor) -> Tensor:
-    """A scale to divide by: 1 where everything is 0."""
+    """A number to divide by: 1 where it would be 0."""
     return scale.where(scale > 0, 1.0)
+
+
+def power_of_two(size: Tensor) -> Tensor:
+    """The least power of two above a size, 1 for 0: to divide by it changes no digit."""
+    return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent)

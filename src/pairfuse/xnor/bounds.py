@@ -13,7 +13,8 @@ class AdditiveBounds:
     Attributes:
         accuracy: The highest accuracy, in [½, 1].
         bce: The lowest binary cross-entropy, in nats.
-        mse: The lowest squared error of probabilities, the sigmoid of the sums.
+        mse: A bound of the squared error of probabilities, the sigmoid of the sums; the lowest that there is for two
+            classes, or where at least half of the pairs are the same.
         linear_mse: The lowest squared error of the sums themselves.
     """
 
@@ -68,7 +69,7 @@ def additive_bounds(num_classes: int, prior: float = 0.5) -> AdditiveBounds:
         AdditiveBounds(accuracy=0.75, bce=0.6931471805599453, mse=0.25, linear_mse=0.25)
     """
     k = check_int("additive_bounds", "num_classes", num_classes, least=2)
-    if not 0 < prior < 1:
+    if isinstance(prior, bool) or not isinstance(prior, (int, float)) or not 0 < prior < 1:
         raise ValueError(f"additive_bounds expects prior, the share of same pairs, inside (0, 1), got {prior!r}")
     return AdditiveBounds(
         accuracy=max(prior * m / k + (1 - prior) * (1 - m * (m - 1) / (2 * k * (k - 1))) for m in range(k + 1)),

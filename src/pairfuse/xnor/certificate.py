@@ -6,8 +6,6 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from pairfuse.xnor._features import RESOLUTION
-
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
@@ -24,6 +22,7 @@ class Certificate:
         bias: Its bias, `()`: the logits are above 0 for every same pair, below 0 for every different pair; or None.
         same: The shares of the same pairs in the common point, `(n, n)`, at least 0, with sum 1; or None.
         different: The shares of the different pairs, likewise; or None.
+        error: How far apart the two mixtures are at most, in any feature: rounding; 0.0 if there are none.
     """
 
     margin: float
@@ -31,6 +30,7 @@ class Certificate:
     bias: Tensor | None = None
     same: Tensor | None = None
     different: Tensor | None = None
+    error: float = 0.0
 
     @property
     def separable(self) -> bool:
@@ -40,7 +40,7 @@ class Certificate:
     def scaled(self, scale: Tensor) -> "Certificate":
         """The certificate for features that are `scale` times as large."""
         bias = None if self.bias is None else self.bias * scale
-        return replace(self, margin=self.margin * scale.item(), bias=bias)
+        return replace(self, margin=self.margin * scale.item(), bias=bias, error=self.error * scale.item())
 
     def __str__(self) -> str:
         if self.weight is not None and self.bias is not None:
@@ -50,31 +50,27 @@ class Certificate:
         return f"not separable: {_mixture(self.same)} = {_mixture(self.different)}"
 
 
-def certify(features: Tensor, is_same: Tensor, weight: Tensor, same: Tensor, different: Tensor) -> Certificate:
-    """The certificate of whichever proof holds.
+def prove_separable(features: Tensor, is_same: Tensor, weight: Tensor) -> Certificate | None:
+    """The certificate of a separating weight, if it does separate in exact arithmetic.
 
     Args:
-        features: `(n, n, F)` in float64, of size about 1.
-        is_same: `(n, n)`, which pairs are the same.
-        weight: The weight `(F,)` that should separate them.
-        same: The shares `(n, n)` that should make a common point.
-        different: Likewise.
-
-    Raises:
-        ArithmeticError: Neither proof holds in float64.
+        features: Of every pair, `(n, n, F)`, in float64.
+        is_same: Which pairs are the same, `(n, n)`.
+        weight: `(F,)`.
     """
     logits = features @ weight
     low, high = logits[is_same].min(), logits[~is_same].max()
     bias = -(low + high) / 2
-    if low - high > RESOLUTION * weight.norm() and _separates(features, is_same, weight, bias):
+    if low > high and _separates(features, is_same, weight, bias):
         return Certificate((low - high).item(), weight=weight, bias=bias)
+    return None
+
+
+def prove_common_point(features: Tensor, same: Tensor, different: Tensor, tolerance: float) -> Certificate | None:
+    """The certificate of two mixtures, if they make the same point to within a tolerance in every feature."""
     point, other = (torch.einsum("ij,ijf->f", shares, features) for shares in (same, different))
-    if (point - other).abs().max() <= 1e-9:
-        return Certificate(0.0, same=same, different=different)
-    raise ArithmeticError(
-        f"a gap of {(low - high).item():.1e} between same and different pairs of size 1 is too small to prove in "
-        "float64: centre or scale the embeddings"
-    )
+    error = (point - other).abs().max().item()
+    return Certificate(0.0, same=same, different=different, error=error) if error <= tolerance else None
 
 
 def _separates(features: Tensor, is_same: Tensor, weight: Tensor, bias: Tensor) -> bool:
@@ -85,11 +81,11 @@ def _separates(features: Tensor, is_same: Tensor, weight: Tensor, bias: Tensor) 
     logits = features @ weight + bias
     unit_roundoff = torch.finfo(torch.float64).eps / 2
     size = features.abs() @ weight.abs() + bias.abs()
-    open_ = logits.abs() <= 2 * (len(weight) + 2) * unit_roundoff * size
-    if not torch.equal((logits > 0)[~open_], is_same[~open_]):
+    settled = logits.abs() > 2 * (len(weight) + 2) * unit_roundoff * size
+    if not torch.equal((logits > 0)[settled], is_same[settled]):
         return False
     exact_weight = [Fraction(w) for w in weight.tolist()]
-    for row, same in zip(features[open_].tolist(), is_same[open_].tolist(), strict=True):
+    for row, same in zip(features[~settled].tolist(), is_same[~settled].tolist(), strict=True):
         logit = Fraction(bias.item()) + sum(w * Fraction(x) for w, x in zip(exact_weight, row, strict=True))
         if logit == 0 or (logit > 0) != same:
             return False

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairfuse._checks import check_embeddings, check_finite, require_package
+from pairfuse._checks import check_embeddings, check_finite, check_tensor, require_package
 from pairfuse.fusions.registry import FusionSpec
-from pairfuse.xnor._features import find_fusion, fuse_wide, positive_or_one
-from pairfuse.xnor.certificate import Certificate, certify
+from pairfuse.xnor._features import find_fusion, fuse_wide, positive_or_one, power_of_two
+from pairfuse.xnor.certificate import Certificate, prove_common_point, prove_separable
 
 
 def same_different_margin(
@@ -27,17 +27,18 @@ def same_different_margin(
     Args:
         fusion: Any fusion; or a name, or a list of either, built for the embeddings with fresh parameters.
         embeddings: n embeddings, `(n, D)`.
-        classes: The class of each, `(n,)`, of any integer dtype. At least two different ones.
+        classes: The class of each, `(n,)`, integers. At least two different ones.
         right_embeddings: With two encoders, what the right one makes of the same n items, `(n, D2)`.
 
     Returns:
-        A verified certificate.
+        A verified certificate: the signs of a head's logits in exact arithmetic, a common point to within 1e-9 of the
+        largest feature.
 
     Raises:
         ImportError: SciPy is not installed.
-        TypeError: `fusion` is no fusion, or the embeddings are not floating-point.
+        TypeError: `fusion` is no fusion, the embeddings are not floating-point, or the classes not integers.
         ValueError: Shapes do not fit, the embeddings are not finite, or there is one class only.
-        ArithmeticError: The margin is too small for float64 to prove either answer.
+        ArithmeticError: The margin is so small beside the features that neither answer can be proved.
 
     References:
         Farkas, *Theorie der einfachen Ungleichungen*, Journal für die reine und angewandte Mathematik 124, 1902.
@@ -52,14 +53,16 @@ def same_different_margin(
     """
     linprog = require_package("scipy.optimize", "certificates").linprog
     right = embeddings if right_embeddings is None else right_embeddings
+    check_tensor("same_different_margin", "embeddings", embeddings)
+    check_tensor("same_different_margin", "right_embeddings", right)
     if embeddings.ndim != 2 or right.ndim != 2:
         raise ValueError(
             f"same_different_margin expects embeddings of shape (n, D), got {tuple(embeddings.shape)}"
             + ("" if right_embeddings is None else f" and right_embeddings of shape {tuple(right.shape)}")
         )
-    fusion = find_fusion(fusion, embeddings, right)
+    fusion = find_fusion("same_different_margin", fusion, embeddings=embeddings, right_embeddings=right)
     check_embeddings(type(fusion).__name__, embeddings, right, fusion.in_features, fusion.in2_features)
-    classes = torch.as_tensor(classes).cpu()
+    classes = _class_tensor(classes)
     if classes.shape != embeddings.shape[:1]:
         raise ValueError(
             f"same_different_margin expects one class for each of the {len(embeddings)} embeddings, "
@@ -73,23 +76,50 @@ def same_different_margin(
         left_items = embeddings[:, None].expand(n, n, -1)
         features = fuse_wide(fusion, left_items, right[None].expand(n, n, -1)).cpu()  # (n, n, F)
     check_finite("same_different_margin", features=features)
-    scale = positive_or_one(features.abs().max())
+    scale = power_of_two(features.abs().max())
     features, is_same = features / scale, classes[:, None] == classes
     used = torch.ones_like(is_same)
     if right_embeddings is None and fusion.symmetry == "symmetric":
         used = used.triu()  # f(u, v) = f(v, u)
-    weight, shares = _solve(linprog, features[used], is_same[used])
-    mix = torch.zeros(n, n, dtype=torch.float64)
-    mix[used] = shares
-    same, different = (mix * mask / positive_or_one((mix * mask).sum()) for mask in (is_same, ~is_same))
-    return certify(features, is_same, weight, same, different).scaled(scale)
+    points, kinds = features[used], is_same[used]
+    weight, shares = _widest_gap(linprog, points, kinds)
+    certificate = prove_separable(features, is_same, weight)
+    if certificate is None:  # perhaps a gap too narrow for the solver's tolerance
+        narrow = _unit_gap(linprog, points, kinds)
+        certificate = None if narrow is None else prove_separable(features, is_same, narrow)
+    if certificate is None:
+        mix = torch.zeros(n, n, dtype=torch.float64)
+        mix[used] = shares
+        same, different = (mix * mask / positive_or_one((mix * mask).sum()) for mask in (is_same, ~is_same))
+        certificate = prove_common_point(features, same, different, tolerance=1e-9)
+    if certificate is None:
+        raise ArithmeticError(
+            f"the same and the different pairs are so close beside features as large as {scale.item():.1e} that the "
+            "linear program can prove neither answer: centre the embeddings"
+        )
+    return certificate.scaled(scale)
 
 
-def _solve(linprog: Any, points: Tensor, is_same: Tensor) -> tuple[Tensor, Tensor]:
+def _class_tensor(classes: Any) -> Tensor:
+    """Classes as a tensor of integers."""
+    try:
+        tensor = torch.as_tensor(classes).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"same_different_margin expects classes to be integers, got {classes!r}") from error
+    if tensor.is_floating_point() or tensor.is_complex():
+        raise TypeError(f"same_different_margin expects classes to be integers, got dtype {tensor.dtype}")
+    return tensor
+
+
+_PRECISE = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+
+
+def _widest_gap(linprog: Any, points: Tensor, is_same: Tensor) -> tuple[Tensor, Tensor]:
     """The weight in [−1, 1] of the widest gap between the points of both kinds, and the dual shares of the points.
 
     Maximise m over (w, c, m) such that every same point has w · x + c ≥ m and every different one w · x + c ≤ −m.
     """
+    points = points - points.mean(0)  # the bias c takes the offset, which would only cost digits
     sign = torch.where(is_same, -1.0, 1.0).double()[:, None]
     ones = torch.ones_like(sign)
     solution = linprog(
@@ -98,9 +128,36 @@ def _solve(linprog: Any, points: Tensor, is_same: Tensor) -> tuple[Tensor, Tenso
         b_ub=[0.0] * len(points),
         bounds=[(-1, 1)] * points.shape[1] + [(None, None)] * 2,
         method="highs",
+        options=_PRECISE,
     )
     if not solution.success:
         raise ArithmeticError(f"the linear program was not solved: {solution.message}")
     weight = torch.as_tensor(solution.x[:-2], dtype=torch.float64)
     shares = torch.as_tensor(-solution.ineqlin.marginals, dtype=torch.float64).clamp(min=0)
     return weight, shares
+
+
+def _unit_gap(linprog: Any, points: Tensor, is_same: Tensor) -> Tensor | None:
+    """The smallest weight that holds both kinds 2 apart, made to fit [−1, 1]; None if there is none.
+
+    Minimise t over (w, c, t) such that |w| ≤ t, every same point has w · x + c ≥ 1 and every different one ≤ −1. Its
+    solution is the widest gap's, divided by that gap: a narrow gap makes it large instead of lost.
+    """
+    points = points - points.mean(0)
+    sign = torch.where(is_same, -1.0, 1.0).double()[:, None]
+    width = points.shape[1]
+    bounded = torch.cat([torch.eye(width), -torch.eye(width)]).double()
+    rows = torch.cat([sign * points, sign, torch.zeros_like(sign)], dim=1)
+    limits = torch.cat([bounded, torch.zeros(2 * width, 1), -torch.ones(2 * width, 1)], dim=1)
+    solution = linprog(
+        c=[0.0] * (width + 1) + [1.0],
+        A_ub=torch.cat([rows, limits]).numpy(),
+        b_ub=[-1.0] * len(points) + [0.0] * (2 * width),
+        bounds=[(None, None)] * (width + 2),
+        method="highs",
+        options=_PRECISE,
+    )
+    if not solution.success:
+        return None
+    weight = torch.as_tensor(solution.x[:width], dtype=torch.float64)
+    return weight / weight.abs().max()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pairfuse._checks import check_embeddings
 from pairfuse.fusions.registry import FusionSpec
-from pairfuse.xnor._features import RESOLUTION, find_fusion, fuse_wide, positive_or_one, require_tied
+from pairfuse.xnor._features import RESOLUTION, find_fusion, fuse_wide, positive_or_one, power_of_two, require_tied
 from pairfuse.xnor.segments import segment_distance
 
 
@@ -53,14 +53,15 @@ def xnor_margin(fusion: FusionSpec, a: Tensor, b: Tensor, *, relative: bool = Fa
         >>> pf.xnor_margin("product", a + 10, b + 10, relative=True)  # a common offset: slow to learn
         tensor(0.0023)
     """
-    fusion = find_fusion(fusion, a, b)
+    fusion = find_fusion("xnor_margin", fusion, a=a, b=b)
     require_tied("xnor_margin", fusion)
     check_embeddings(type(fusion).__name__, a, b, fusion.in_features, fusion.in2_features)
     points = torch.stack([fuse_wide(fusion, u, v) for u, v in ((a, a), (b, b), (a, b), (b, a))])  # (4, ..., F)
-    scale = positive_or_one(points.detach().abs().amax(dim=(0, -1)))
+    scale = power_of_two(points.detach().abs().amax(dim=(0, -1)))
     points = points / scale[..., None]
     margin = segment_distance(*points)
-    margin = torch.where(margin <= RESOLUTION, margin * 0, margin)
+    size = points.detach().abs().amax(dim=(0, -1))  # in [½, 1), or 0
+    margin = torch.where(margin <= RESOLUTION * size, margin * 0, margin)
     if relative:
         largest = torch.linalg.vector_norm(points, dim=-1).amax(0)
         return (margin / positive_or_one(2 * largest)).to(a.dtype)
