@@ -144,6 +144,14 @@ class Fusion(nn.Module):
         """The contrast of every feature, F in all."""
         return [self.contrast] * self.out_features
 
+    def _require_one_width(self, option: str) -> None:
+        """Raise unless both sides have one width, which an option needs."""
+        if self.in_features != self.in2_features:
+            raise ValueError(
+                f"{type(self).__name__} expects one width with {option}, "
+                f"got in_features={self.in_features} and in2_features={self.in2_features}"
+            )
+
     @override
     def extra_repr(self) -> str:
         in2 = f", in2_features={self.in2_features}" if self.in2_features != self.in_features else ""

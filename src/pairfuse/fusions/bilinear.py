@@ -84,13 +84,9 @@ class Bilinear(Fusion):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, in2_features=in2_features)
-        name = type(self).__name__
-        self.out_features = check_int(name, "out_features", out_features)
-        if symmetric and self.in2_features != self.in_features:
-            raise ValueError(
-                f"{name} expects one width with symmetric=True, "
-                f"got in_features={self.in_features} and in2_features={self.in2_features}"
-            )
+        self.out_features = check_int(type(self).__name__, "out_features", out_features)
+        if symmetric:
+            self._require_one_width("symmetric=True")
         self.symmetric = symmetric
         self.symmetry = "symmetric" if symmetric else "none"
         self.two_widths = not symmetric

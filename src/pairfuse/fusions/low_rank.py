@@ -35,11 +35,8 @@ class _Projections(Fusion):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__(in_features, in2_features=in2_features)
-        if tied and self.in2_features != self.in_features:
-            raise ValueError(
-                f"{type(self).__name__} expects one width with tied=True, "
-                f"got in_features={self.in_features} and in2_features={self.in2_features}"
-            )
+        if tied:
+            self._require_one_width("tied=True")
         self.tied = tied
         self.symmetry = "symmetric" if tied else "none"
         self.two_widths = not tied

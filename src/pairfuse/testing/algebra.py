@@ -129,7 +129,7 @@ def factors(subject: Subject, draw: DrawFn) -> None:
     scores = left @ right.mT
     shown = {"u": u, "v": v, "scores": scores, "due": expected}
     require(close(scores, expected), "its factors do not give the linear layer's scores", **shown)
-    if n > 1 and m > 1:  # gradients too; at ties and zeros, as small drawings have, they may differ in direction
+    if n > 1 and m > 1:  # gradients of random embeddings: at ties and zeros they are a matter of convention
         pairs = randn(n, width).requires_grad_(), randn(m, fusion.in2_features, seed=1).requires_grad_()
         slow = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *_all_pairs(*pairs)))
         quick_left, quick_right = fusion.factors(*pairs, weight)
@@ -163,7 +163,7 @@ def _check_xnor(subject: Subject, draw: DrawFn, fact: str) -> None:
         )
         return
     if declared == "always" and trains:  # a few, since training takes its time
-        a, b = draw(st.sampled_from(_special_pairs(fusion.in_features if subject.fixed else 2)))
+        a, b = draw(st.sampled_from(_special_pairs(fusion.in_features if subject.fixed is not None else 2)))
     else:
         a, b = draw(embedding_pairs(*subject.width_range))
     beside = _beside(subject.build(len(a)), fact)
