@@ -20,7 +20,7 @@ def closest_points(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor) -> tuple[Tens
 
 def between(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """The vector from the point t of q1 q2 to the point s of p1 p2."""
-    return (p1 + s[..., None] * (p2 - p1)) - (q1 + t[..., None] * (q2 - q1))
+    return (p1 - q1) + s[..., None] * (p2 - p1) - t[..., None] * (q2 - q1)  # differences first: an offset cancels
 
 
 def segment_distance(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
