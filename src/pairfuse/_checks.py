@@ -58,6 +58,32 @@ def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_fea
         )
 
 
+def check_all_pairs(owner: str, u: Any, v: Any, in_features: int, in2_features: int) -> None:
+    """Raise unless `u` and `v` are two sets of float embeddings, `(N, D)` and `(M, D2)`, on one device."""
+    check_tensor(owner, "u", u)
+    check_tensor(owner, "v", v)
+    if not (u.is_floating_point() and v.is_floating_point()):
+        raise TypeError(f"{owner} expects floating-point embeddings, got u of dtype {u.dtype} and v of dtype {v.dtype}")
+    if u.ndim != 2 or v.ndim != 2 or (u.shape[1], v.shape[1]) != (in_features, in2_features):
+        raise ValueError(
+            f"{owner} expects u of shape (N, {in_features}) and v of shape (M, {in2_features}), "
+            f"got u of shape {tuple(u.shape)} and v of shape {tuple(v.shape)}"
+        )
+    if u.device != v.device:
+        raise ValueError(f"{owner} expects u and v on one device, got u on {u.device} and v on {v.device}")
+
+
+def check_top_k(k: int, queries: int, gallery: int, exclude_self: bool) -> None:
+    """Raise unless a gallery holds k items for each query."""
+    if exclude_self and queries != gallery:
+        raise ValueError(
+            f"exclude_self=True is for a set against itself, got {queries} queries and a gallery of {gallery}"
+        )
+    if k > gallery - exclude_self:
+        others = " others" if exclude_self else ""
+        raise ValueError(f"topk expects k of at most {gallery - exclude_self}, the gallery's{others}, got k={k}")
+
+
 def check_finite(owner: str, **tensors: Tensor) -> None:
     """Raise if a tensor, named by its argument, holds NaN or infinity."""
     for argument, tensor in tensors.items():

@@ -93,24 +93,38 @@ def is_affine(head: nn.Module) -> bool:
     layers = list(_layers(head))
     while layers and _never_decreases(layers[-1]):
         layers.pop()
-    return all(_is_plain(layer, nn.Linear, nn.BatchNorm1d, *_PASSES_ON) for layer in layers)
+    return all(is_plain(layer, nn.Linear, nn.BatchNorm1d, *_PASSES_ON) for layer in layers)
 
 
 def _never_decreases(layer: nn.Module) -> bool:
     slopes = [getattr(layer, name, 0) for name in ("negative_slope", "alpha")]  # of LeakyReLU, of ELU and CELU
-    return _is_plain(layer, *_PASSES_ON, *_MONOTONE) and min(slopes) >= 0
+    return is_plain(layer, *_PASSES_ON, *_MONOTONE) and min(slopes) >= 0
 
 
-def _is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
     """Whether a layer computes what one of torch's classes computes: a subclass may have a forward of its own."""
     return "forward" not in vars(layer) and any(
         isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds
     )
 
 
+def split_head(head: nn.Module) -> tuple[nn.Linear, nn.Sequential] | None:
+    """A head as its first linear layer and the layers after it; None if what it begins with is something else.
+
+    Layers before it that pass everything on in the present mode, such as dropout in eval mode, are left out.
+    """
+    layers = list(_layers(head))
+    while layers and is_plain(layers[0], *_PASSES_ON) and not (layers[0].training and hasattr(layers[0], "p")):
+        layers.pop(0)
+    first = layers[0] if layers else None
+    if isinstance(first, nn.Linear) and not isinstance(first, nn.LazyLinear) and is_plain(first, nn.Linear):
+        return first, nn.Sequential(*layers[1:])
+    return None
+
+
 def check_head(head: nn.Module, features: int) -> None:
     """Raise if the first layer does not take `features` inputs, or the last layer makes probabilities."""
-    layers = [layer for layer in _layers(head) if not _is_plain(layer, *_PASSES_ON)]
+    layers = [layer for layer in _layers(head) if not is_plain(layer, *_PASSES_ON)]
     if not layers:
         return
     first, last = layers[0], layers[-1]
@@ -129,7 +143,7 @@ def check_head(head: nn.Module, features: int) -> None:
 
 def _width_taken(layer: nn.Module) -> int | None:
     """How many features a layer takes, where it is of a kind that tells; 0 in a lazy layer means any."""
-    if _is_plain(layer, nn.Linear) and isinstance(layer, nn.Linear):
+    if is_plain(layer, nn.Linear) and isinstance(layer, nn.Linear):
         return layer.in_features or None
     if isinstance(layer, nn.BatchNorm1d):
         return layer.num_features or None
@@ -138,6 +152,6 @@ def _width_taken(layer: nn.Module) -> int | None:
 
 def _layers(head: nn.Module) -> list[nn.Module]:
     """The layers of a head in order, nested `nn.Sequential`s unrolled."""
-    if isinstance(head, nn.Sequential) and _is_plain(head, nn.Sequential):
+    if isinstance(head, nn.Sequential) and is_plain(head, nn.Sequential):
         return [layer for part in head for layer in _layers(part)]
     return [head]

@@ -1,5 +1,6 @@
 """The contract that every fusion keeps."""
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -102,6 +103,22 @@ class Fusion(nn.Module):
             `(left @ right.mT)[k, i, j] = weight[k] · fusion(u[i], v[j])`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no factors: score its pairs block by block")
+
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        """A linear layer without bias on every pair: `(N, D)`, `(M, D2)` and `(K, F)` give `(K, N, M)`.
+
+        One matrix product where there are `factors`; else `fuse` on every pair, in memory for N · M · F numbers.
+        Scorers call it block by block.
+        """
+        if self.fast_path:
+            left, right = self.factors(u, v, weight)
+            return left @ right.mT
+        fused = self(u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1))  # (N, M, F)
+        return torch.einsum("nmf,kf->knm", fused, weight)
+
+    def numbers_per_pair(self) -> int:
+        """About how many numbers `score_all` holds for each pair and beside its result; blocks are sized by it."""
+        return 0 if self.fast_path else 2 * (self.in_features + self.in2_features + self.out_features)
 
     @property
     def fast_path(self) -> bool:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from pairfuse.fusions._distances import weighted_distances
 from pairfuse.fusions._factors import Factors, join_factors, sum_factors
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.registry import register_fusion
@@ -92,6 +93,14 @@ class AbsDiff(Fusion):
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return (u - v).abs()
 
+    @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        return weighted_distances(u, v, weight).to(u.dtype)
+
+    @override
+    def numbers_per_pair(self) -> int:
+        return self.in_features if torch.is_grad_enabled() else 2
+
 
 @register_fusion("squared-diff")
 class SquaredDiff(Fusion):
@@ -171,6 +180,14 @@ class Max(Fusion):
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return torch.maximum(u, v)
 
+    @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        return _half_of(sum_factors(u @ weight.mT, v @ weight.mT), weighted_distances(u, v, weight)).to(u.dtype)
+
+    @override
+    def numbers_per_pair(self) -> int:
+        return self.in_features if torch.is_grad_enabled() else 3
+
 
 @register_fusion("min")
 class Min(Fusion):
@@ -206,3 +223,17 @@ class Min(Fusion):
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return torch.minimum(u, v)
+
+    @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        return _half_of(sum_factors(u @ weight.mT, v @ weight.mT), -weighted_distances(u, v, weight)).to(u.dtype)
+
+    @override
+    def numbers_per_pair(self) -> int:
+        return self.in_features if torch.is_grad_enabled() else 3
+
+
+def _half_of(total: Factors, distances: Tensor) -> Tensor:
+    """max(u, v) = ½ (u + v + |u − v|), and min with a minus."""
+    left, right = total
+    return (left @ right.mT + distances) / 2

@@ -77,3 +77,13 @@ class NTN(Fusion):
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         linear: Tensor = self.linear(torch.cat([u, v], dim=-1))
         return torch.tanh(bilinear_forms(u, self.weight, v) + linear)
+
+    @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        of_u, of_v = self.linear.weight[:, : self.in_features], self.linear.weight[:, self.in_features :]
+        linear = (u @ of_u.mT).mT[..., None] + (v @ of_v.mT + self.linear.bias).mT[:, None]  # (F, N, M)
+        return torch.einsum("fnm,kf->knm", torch.tanh(u @ self.weight @ v.mT + linear), weight)
+
+    @override
+    def numbers_per_pair(self) -> int:
+        return 3 * self.out_features

@@ -122,6 +122,21 @@ class Stack(Fusion):
         return join_factors([part.factors(u, v, w) for part, w in zip(self.fusions, weights, strict=True)])
 
     @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        weights: tuple[Tensor, ...] = torch.split(weight, [part.out_features for part in self.fusions], dim=-1)
+        parts = list(zip(self.fusions, weights, strict=True))
+        fast = [part.factors(u, v, w) for part, w in parts if part.fast_path]
+        scores = [part.score_all(u, v, w) for part, w in parts if not part.fast_path]
+        if fast:  # all at once: their factors side by side are one matrix product
+            left, right = join_factors(fast)
+            scores.append(left @ right.mT)
+        return torch.stack(scores).sum(0) if len(scores) > 2 else sum(scores[1:], start=scores[0])
+
+    @override
+    def numbers_per_pair(self) -> int:
+        return sum(part.numbers_per_pair() for part in self.fusions) + len(self.fusions)
+
+    @override
     def contrasts(self) -> list[tuple[float, float]]:
         return [contrast for part in self.fusions for contrast in part.contrasts()]
 

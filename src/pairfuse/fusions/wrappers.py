@@ -117,6 +117,16 @@ class Symmetrized(_Wrapper):
         return join_factors([straight, (of_u.expand(len(weight), -1, -1), of_v)])
 
     @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        if self.fast_path:
+            return super().score_all(u, v, weight)
+        return (self.fusion.score_all(u, v, weight) + self.fusion.score_all(v, u, weight).mT) / 2
+
+    @override
+    def numbers_per_pair(self) -> int:
+        return self.fusion.numbers_per_pair() + 2
+
+    @override
     def contrasts(self) -> list[tuple[float, float]]:
         return self.fusion.contrasts()
 

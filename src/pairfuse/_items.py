@@ -1,0 +1,51 @@
+"""Embedding many items: a tensor, a data set or a data loader, batch by batch."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pairfuse._batches import Batch, combine, count_items
+from pairfuse._checks import check_int, require_package
+
+
+def encode_items(
+    encode: Callable[[Batch], Tensor],
+    name: str,
+    items: Any,
+    *,
+    batch_size: int,
+    progress: bool,
+    device: torch.device | None,
+) -> Tensor:
+    """The embeddings of all items, `(N, D)`: each item is encoded once."""
+    batch_size = check_int("SiameseComparator", "batch_size", batch_size)
+    batches: Iterable[Batch] = _batches(name, items, batch_size)
+    if progress:
+        total = len(items) if isinstance(items, DataLoader) else None
+        batches = require_package("tqdm.auto", "progress").tqdm(batches, desc=f"encoding {name}", total=total)
+    embeddings = [encode(_on(device, batch)) for batch in batches]
+    if not embeddings:
+        raise ValueError(f"{name} must hold at least one item, got none")
+    return torch.cat(embeddings)
+
+
+def _batches(name: str, items: Any, batch_size: int) -> Iterator[Batch]:
+    if isinstance(items, (Tensor, Mapping, list, tuple)):
+        for start in range(0, count_items(name, items), batch_size):
+            yield combine(lambda tensor, at=start: tensor[at : at + batch_size], items)
+        return
+    if not isinstance(items, (DataLoader, Dataset)):
+        raise TypeError(
+            f"{name} must be a tensor, nested dicts, tuples or lists of tensors, a Dataset or a DataLoader of items, "
+            f"got {type(items).__name__}"
+        )
+    loader = items if isinstance(items, DataLoader) else DataLoader(items, batch_size)
+    for batch in loader:
+        yield batch[0] if isinstance(batch, (list, tuple)) and len(batch) == 1 else batch  # a TensorDataset's tuple
+
+
+def _on(device: torch.device | None, batch: Batch) -> Batch:
+    return batch if device is None else combine(lambda tensor: tensor.to(device), batch)
