@@ -253,6 +253,11 @@ class MadeOnTheCPU(Good):
         return u * v * torch.ones(self.in_features, dtype=u.dtype)
 
 
+class WrongForAllPairs(Good):
+    def score_all(self, u, v, weight):
+        return super().score_all(u, v, weight) + (0 if u.requires_grad else 1)
+
+
 class FactorsWithoutGradient(Good):
     def factors(self, u, v, weight):
         return u.detach() * weight[:, None], v[None]
@@ -370,6 +375,7 @@ PLANTED = {
     "reads_sum": [ReadsNoSum],
     "contrast": [WrongContrast],
     "factors": [WrongFactors, FactorsOfWrongShape, FactorsWithoutGradient, FactorsInFloat64],
+    "score_all": [WrongForAllPairs],
     "gradients": [WrongGradient],
     "gradient_at_equal": [RootOfSquares],
     "trains": [TwoZeroFactors, UnusedWeight],

@@ -144,6 +144,21 @@ def factors(subject: Subject, draw: DrawFn) -> None:
         require(dtypes == {kind}, f"its factors of {kind} are of {dtypes}")
 
 
+def score_all(subject: Subject, draw: DrawFn) -> None:
+    """`score_all` is what a linear layer says of every pair, with gradients and without."""
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
+    u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
+    weight = randn(k, fusion.out_features, seed=2)
+    due = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *_all_pairs(u, v)))
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            scores = fusion.score_all(u.clone().requires_grad_(gradients), v, weight)
+        words = "it gives other scores of all pairs than pair by pair"
+        require(close(scores, due), words, u=u, v=v, scores=scores, due=due)
+
+
 def _all_pairs(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1)
 
