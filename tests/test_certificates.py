@@ -1,8 +1,6 @@
 """`xnor_certificate` and `same_different_margin`: answers that prove themselves."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from oracles import ORACLES, exact
 import pairfuse as pf
 from pairfuse.testing.strategies import embedding_pairs, vectors
 from pairfuse.xnor import Certificate, same_different_margin, xnor_certificate
+from pairfuse.xnor._features import power_of_two
 from pairfuse.xnor.certificate import _separates, prove_common_point, prove_separable
 from pairfuse.xnor.pair import closest_exactly
 from pairfuse.xnor.segments import between, segment_distance
@@ -311,82 +310,6 @@ def test_certificates_print_well():
     assert re.search(r"weight \[(-?[\d.e-]+, ){8}\.\.\.\]", wide)
 
 
-GOOD = torch.randn(3, 2)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_embeddings_must_be_finite(value):
-    bad = GOOD.clone()
-    bad[1, 0] = value
-    with pytest.raises(ValueError, match="xnor_certificate expects finite b, got 1 of 2 values NaN or infinite"):
-        xnor_certificate("product", bad[0], bad[1])
-    with pytest.raises(ValueError, match="same_different_margin expects finite embeddings, got 1 of 6 values NaN"):
-        same_different_margin("product", bad, torch.arange(3))
-    with pytest.raises(ValueError, match="same_different_margin expects finite right_embeddings, got 1 of 6"):
-        same_different_margin("product", GOOD, torch.arange(3), right_embeddings=bad)
-
-
-def test_features_must_be_finite():
-    """The square of 1e200 is infinite in float64."""
-    a, b = torch.tensor([1e200, 0.0], dtype=torch.float64), torch.tensor([0.0, 1e200], dtype=torch.float64)
-    with pytest.raises(ValueError, match="xnor_certificate expects finite features, got 2 of 8 values NaN"):
-        xnor_certificate("product", a, b)
-
-
-@pytest.mark.parametrize(
-    ("classes", "words"),
-    [
-        (torch.arange(2), r"one class for each of the 3 embeddings, got classes of shape \(2,\)"),
-        (
-            torch.zeros(3, 1, dtype=torch.int64),
-            r"one class for each of the 3 embeddings, got classes of shape \(3, 1\)",
-        ),
-        (torch.ones(3, dtype=torch.int64), r"expects two classes or more, got \[1\]"),
-    ],
-)
-def test_classes_that_do_not_fit(classes, words):
-    with pytest.raises(ValueError, match=words):
-        same_different_margin("product", GOOD, classes)
-
-
-@pytest.mark.parametrize("classes", [["a", "b", "c"], torch.rand(3), [0.0, 1.0, 2.0], None])
-def test_classes_are_integers(classes):
-    with pytest.raises(TypeError, match="same_different_margin expects classes to be integers, got"):
-        same_different_margin("product", GOOD, classes)
-
-
-def test_embeddings_are_tensors():
-    with pytest.raises(TypeError, match=r"xnor_certificate expects b to be a tensor, got list: use torch\.as_tensor"):
-        xnor_certificate("product", GOOD[0], [1.0, 2.0])
-    with pytest.raises(TypeError, match="same_different_margin expects embeddings to be a tensor, got ndarray"):
-        same_different_margin("product", GOOD.numpy(), torch.arange(3))
-    with pytest.raises(TypeError, match="xnor_margin expects a to be a tensor, got list"):
-        pf.xnor_margin("product", [1.0, 2.0], GOOD[0])
-
-
-def test_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"one embedding each, of shape \(D,\), got a of shape \(3, 2\) and b of"):
-        xnor_certificate("product", GOOD, GOOD)
-    with pytest.raises(ValueError, match=r"expects embeddings of shape \(n, D\), got \(2,\)"):
-        same_different_margin("product", GOOD[0], torch.arange(2))
-    with pytest.raises(ValueError, match=r"Product expects u of shape \(\.\.\., 3\)"):
-        same_different_margin(pf.fusions.Product(3), GOOD, torch.arange(3))
-    with pytest.raises(ValueError, match="xnor_certificate compares embeddings of one encoder, but Concat has"):
-        xnor_certificate(pf.fusions.Concat(2, in2_features=3), GOOD[0], GOOD[0])
-    with pytest.raises(ValueError, match=r"right_embeddings of shape \(3,\)"):
-        same_different_margin("product", GOOD, torch.arange(3), right_embeddings=torch.zeros(3))
-
-
-def test_without_scipy_the_error_says_what_to_install():
-    code = (
-        "import sys; sys.modules['scipy'] = None; import torch, pairfuse as pf\n"
-        "try: pf.xnor.same_different_margin('product', torch.eye(2), torch.arange(2))\n"
-        "except ImportError as error: print(error)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "scipy is not installed: pip install 'pairfuse[certificates]'\n"
-
-
 def test_print_of_many_items_names_them():
     """By letters, then by numbers; a long mixture is cut off."""
     shares = torch.zeros(30, 30, dtype=torch.float64)
@@ -397,3 +320,12 @@ def test_print_of_many_items_names_them():
     many = torch.full((3, 3), 1 / 9, dtype=torch.float64)
     assert str(Certificate(0.0, same=many, different=many)).count("f(") == 12
     assert " + ..." in str(Certificate(0.0, same=many, different=many))
+
+
+def test_features_are_scaled_without_rounding():
+    """By a power of two, so that a proof of the scaled features is one of the features."""
+    sizes = torch.tensor([3.0, 0.0, 4.0, 1e-200, 1e200], dtype=torch.float64)
+    scales = power_of_two(sizes)
+    assert scales[:3].tolist() == [4.0, 1.0, 8.0]
+    assert (torch.frexp(scales).mantissa == 0.5).all()
+    assert torch.equal(sizes / scales * scales, sizes)
