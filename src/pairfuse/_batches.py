@@ -81,3 +81,8 @@ def _cat(x1: Tensor, x2: Tensor) -> Tensor:
 
 def _unsqueeze(x: Tensor) -> Tensor:
     return x.unsqueeze(0)
+
+
+def all_pairs(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Every left row beside every right row, `(N, M, D)` and `(N, M, D2)`, without a copy."""
+    return u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1)

@@ -44,12 +44,17 @@ def check_tensor(owner: str, argument: str, value: Any) -> None:
         raise TypeError(f"{owner} expects {argument} to be a tensor, got {type(value).__name__}: use torch.as_tensor")
 
 
-def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_features: int) -> None:
-    """Raise unless `u` and `v` are float embeddings `(..., D)` with the same leading dimensions."""
-    for name, x in (("u", u), ("v", v)):
-        check_tensor(owner, name, x)
+def _check_floats(owner: str, u: Any, v: Any) -> None:
+    """Raise unless `u` and `v` are floating-point tensors."""
+    check_tensor(owner, "u", u)
+    check_tensor(owner, "v", v)
     if not (u.is_floating_point() and v.is_floating_point()):
         raise TypeError(f"{owner} expects floating-point embeddings, got u of dtype {u.dtype} and v of dtype {v.dtype}")
+
+
+def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_features: int) -> None:
+    """Raise unless `u` and `v` are float embeddings `(..., D)` with the same leading dimensions."""
+    _check_floats(owner, u, v)
     widths_fit = u.shape[-1:] == (in_features,) and v.shape[-1:] == (in2_features,)
     if not widths_fit or u.shape[:-1] != v.shape[:-1]:
         raise ValueError(
@@ -60,10 +65,7 @@ def check_embeddings(owner: str, u: Tensor, v: Tensor, in_features: int, in2_fea
 
 def check_all_pairs(owner: str, u: Any, v: Any, in_features: int, in2_features: int) -> None:
     """Raise unless `u` and `v` are two sets of float embeddings, `(N, D)` and `(M, D2)`, on one device."""
-    check_tensor(owner, "u", u)
-    check_tensor(owner, "v", v)
-    if not (u.is_floating_point() and v.is_floating_point()):
-        raise TypeError(f"{owner} expects floating-point embeddings, got u of dtype {u.dtype} and v of dtype {v.dtype}")
+    _check_floats(owner, u, v)
     if u.ndim != 2 or v.ndim != 2 or (u.shape[1], v.shape[1]) != (in_features, in2_features):
         raise ValueError(
             f"{owner} expects u of shape (N, {in_features}) and v of shape (M, {in2_features}), "

@@ -23,7 +23,7 @@ from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.registry import FusionSpec, as_fusion
 from pairfuse.heads import check_head, is_affine, make_head
-from pairfuse.scoring import MAX_BYTES, TopK, check_budget, score_all_pairs, top_k
+from pairfuse.scoring import MAX_BYTES, TopK, score_all_pairs, top_k
 
 Side = Literal["left", "right"]
 Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
@@ -237,7 +237,7 @@ class SiameseComparator(nn.Module):
             torch.Size([3, 5])
         """
         check_all_pairs("score_embeddings", u, v, self.fusion.in_features, self.fusion.in2_features)
-        scores = score_all_pairs(self.fusion, self.head, u, v, check_budget(max_bytes))
+        scores = score_all_pairs(self.fusion, self.head, u, v, check_int("score_embeddings", "max_bytes", max_bytes))
         return scores.squeeze(-1) if scores.shape[-1] == 1 else scores
 
     @torch.no_grad()
@@ -311,13 +311,13 @@ class SiameseComparator(nn.Module):
             >>> model.topk(x, x, k=1, exclude_self=True).indices.flatten()
             tensor([1, 0, 1])
         """
-        k = check_int("topk", "k", k)
+        k, max_bytes = check_int("topk", "k", k), check_int("topk", "max_bytes", max_bytes)
         with eval_mode(self):
             u = self._encode_items("queries", queries, "left", batch_size, progress)
             v = self._encode_items("gallery", gallery, "right", batch_size, progress)
             check_finite("topk", queries=u, gallery=v)
             check_top_k(k, len(u), len(v), exclude_self)
-            return top_k(self.fusion, self.head, u, v, k, exclude_self=exclude_self, max_bytes=check_budget(max_bytes))
+            return top_k(self.fusion, self.head, u, v, k, exclude_self=exclude_self, max_bytes=max_bytes)
 
     def _encode_items(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:
         encoder = self.encoder if side == "left" or self.right_encoder is None else self.right_encoder

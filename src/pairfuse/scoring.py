@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pairfuse._checks import check_int, check_logits
+from pairfuse._batches import all_pairs
+from pairfuse._checks import check_logits
 from pairfuse.fusions import Fusion
 from pairfuse.heads import is_plain, split_head
 
@@ -33,7 +34,7 @@ def score_block(fusion: Fusion, head: nn.Module, u: Tensor, v: Tensor) -> Tensor
     """The logits of all pairs of two blocks of embeddings, `(n, D)` and `(m, D2)`: `(n, m, K)`."""
     split = None if _has_hooks(fusion) or _has_hooks(head) else split_head(head)
     if split is None:
-        fused = fusion(u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1))
+        fused = fusion(*all_pairs(u, v))
         return _table(head(fused.flatten(0, 1)), len(u), len(v))
     first, rest = split
     scores = fusion.score_all(u, v, first.weight)  # (H, n, m)
@@ -127,11 +128,6 @@ def block_size(fusion: Fusion, head: nn.Module, u: Tensor, v: Tensor, max_bytes:
         columns = min(columns, SIDE)
     columns = max(1, min(columns, pairs))
     return max(1, min(len(u), pairs // columns)), columns
-
-
-def check_budget(max_bytes: int) -> int:
-    """A budget in bytes, at least 1."""
-    return check_int("max_bytes", "max_bytes", max_bytes)
 
 
 def _better(one: TopK, other: TopK, k: int) -> TopK:

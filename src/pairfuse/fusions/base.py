@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from pairfuse._batches import all_pairs
 from pairfuse._checks import check_embeddings, check_fused, check_int
 from pairfuse.fusions._factors import Factors
 from pairfuse.fusions.facts import Facts, Symmetry, Xnor, check_facts
@@ -113,7 +114,7 @@ class Fusion(nn.Module):
         if self.fast_path:
             left, right = self.factors(u, v, weight)
             return left @ right.mT
-        fused = self(u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1))  # (N, M, F)
+        fused = self(*all_pairs(u, v))  # (N, M, F)
         return torch.einsum("nmf,kf->knm", fused, weight)
 
     def numbers_per_pair(self) -> int:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from torch import Tensor, nn
 
+from pairfuse._batches import all_pairs
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.additive import Sum
 from pairfuse.fusions.stack import Stack
@@ -119,7 +120,7 @@ def factors(subject: Subject, draw: DrawFn) -> None:
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
     u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
     weight = randn(k, fusion.out_features, seed=2)
-    expected = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *_all_pairs(u, v)))
+    expected = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *all_pairs(u, v)))
     left, right = fusion.factors(u, v, weight)
     require(
         left.shape[:2] == (k, n) and right.shape[1] == m and right.shape[0] in (1, k),
@@ -131,7 +132,7 @@ def factors(subject: Subject, draw: DrawFn) -> None:
     require(close(scores, expected), "its factors do not give the linear layer's scores", **shown)
     if n > 1 and m > 1:  # gradients of random embeddings: at ties and zeros they are a matter of convention
         pairs = randn(n, width).requires_grad_(), randn(m, fusion.in2_features, seed=1).requires_grad_()
-        slow = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *_all_pairs(*pairs)))
+        slow = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *all_pairs(*pairs)))
         quick_left, quick_right = fusion.factors(*pairs, weight)
         towards = randn(k, n, m, seed=3)
         due = torch.autograd.grad((slow * towards).sum(), pairs)
@@ -151,16 +152,12 @@ def score_all(subject: Subject, draw: DrawFn) -> None:
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
     u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
     weight = randn(k, fusion.out_features, seed=2)
-    due = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *_all_pairs(u, v)))
+    due = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *all_pairs(u, v)))
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
             scores = fusion.score_all(u.clone().requires_grad_(gradients), v, weight)
         words = "it gives other scores of all pairs than pair by pair"
         require(close(scores, due), words, u=u, v=v, scores=scores, due=due)
-
-
-def _all_pairs(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    return u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1)
 
 
 def _check_xnor(subject: Subject, draw: DrawFn, fact: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pairfuse.testing.subject import shorten
 
@@ -59,6 +59,6 @@ class Report:
         return tuple(result for result in self.results if result.status in ("FAILED", "PASSED UNEXPECTEDLY"))
 
     def __str__(self) -> str:
-        counts = {status: sum(result.status == status for result in self.results) for status in Status.__args__}  # type: ignore[attr-defined]
+        counts = {status: sum(result.status == status for result in self.results) for status in get_args(Status)}
         head = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         return "\n".join([f"{self.fusion}: {head}", *map(str, self.results)])

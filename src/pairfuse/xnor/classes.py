@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pairfuse._batches import all_pairs
 from pairfuse._checks import check_embeddings, check_finite, check_tensor, require_package
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.xnor._features import RESOLUTION, find_fusion, fuse_wide, positive_or_one, power_of_two
@@ -72,10 +73,8 @@ def same_different_margin(
     if len(set(classes.tolist())) < 2:
         raise ValueError(f"same_different_margin expects two classes or more, got {sorted(set(classes.tolist()))}")
     check_finite("same_different_margin", embeddings=embeddings, right_embeddings=right)
-    n = len(embeddings)
     with torch.no_grad():
-        left_items = embeddings[:, None].expand(n, n, -1)
-        features = fuse_wide(fusion, left_items, right[None].expand(n, n, -1)).cpu()  # (n, n, F)
+        features = fuse_wide(fusion, *all_pairs(embeddings, right)).cpu()  # (n, n, F)
     check_finite("same_different_margin", features=features)
     scale = power_of_two(features.abs().max())
     features, is_same = features / scale, classes[:, None] == classes

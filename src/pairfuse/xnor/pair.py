@@ -6,6 +6,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from pairfuse._batches import all_pairs
 from pairfuse._checks import check_embeddings, check_finite
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.xnor._features import RESOLUTION, find_fusion, fuse_wide, power_of_two, require_tied
@@ -57,7 +58,7 @@ def xnor_certificate(fusion: FusionSpec, a: Tensor, b: Tensor) -> Certificate:
     check_finite("xnor_certificate", a=a, b=b)
     items = torch.stack([a.detach(), b.detach()])
     with torch.no_grad():
-        features = fuse_wide(fusion, items[:, None].expand(2, 2, -1), items[None].expand(2, 2, -1)).cpu()  # (2, 2, F)
+        features = fuse_wide(fusion, *all_pairs(items, items)).cpu()  # (2, 2, F)
     check_finite("xnor_certificate", features=features)
     scale = power_of_two(features.abs().max())
     features = features / scale
@@ -87,8 +88,8 @@ def closest_exactly(p1: list[float], p2: list[float], q1: list[float], q2: list[
     p, q, r = _minus(p2s, p1s), _minus(q2s, q1s), _minus(p1s, q1s)  # between(s, t) = r + s p − t q
     pp, qq, pq, pr, qr = _dot(p, p), _dot(q, q), _dot(p, q), _dot(p, r), _dot(q, r)
     ends = [Fraction(0), Fraction(1)]
-    candidates = [(_clamp(s_end), _clamp((qr + s_end * pq) / qq) if qq else ends[0]) for s_end in ends]
-    candidates += [(_clamp((t_end * pq - pr) / pp) if pp else ends[0], _clamp(t_end)) for t_end in ends]
+    candidates = [(s_end, _clamp((qr + s_end * pq) / qq) if qq else ends[0]) for s_end in ends]
+    candidates += [(_clamp((t_end * pq - pr) / pp) if pp else ends[0], t_end) for t_end in ends]
     determinant = pp * qq - pq * pq
     if determinant:
         s, t = (pq * qr - qq * pr) / determinant, (pp * qr - pq * pr) / determinant
