@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pairfuse._batches import Batch, combine, count_items
-from pairfuse._checks import check_int, require_package
+from pairfuse._checks import check_int
+from pairfuse._progress import show_progress
 
 
 def encode_items(
@@ -25,7 +26,7 @@ def encode_items(
     batches: Iterable[Batch] = _batches(name, items, batch_size)
     if progress:
         total = len(items) if isinstance(items, DataLoader) else None
-        batches = require_package("tqdm.auto", "progress").tqdm(batches, desc=f"encoding {name}", total=total)
+        batches = show_progress(batches, f"encoding {name}", total)
     embeddings = [encode(_on(device, batch)) for batch in batches]
     if not embeddings:
         raise ValueError(f"{name} must hold at least one item, got none")

@@ -1,10 +1,7 @@
 """`SiameseComparator`: encode two inputs, fuse the embeddings, score the pair."""
 
-from typing import Any, Literal, TypeAlias
-
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from pairfuse._batches import (
@@ -16,24 +13,20 @@ from pairfuse._batches import (
     fit_together,
     tensors,
 )
-from pairfuse._checks import check_all_pairs, check_finite, check_int, check_logits, check_module, check_top_k
+from pairfuse._checks import check_int, check_logits, check_module
 from pairfuse._encoding import first_parameter, require_width, run_encoder
-from pairfuse._items import encode_items
 from pairfuse._modes import eval_mode
+from pairfuse.all_pairs import AllPairs, Side
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.registry import FusionSpec, as_fusion
 from pairfuse.heads import check_head, is_affine, make_head
-from pairfuse.scoring import MAX_BYTES, TopK, score_all_pairs, top_k
-
-Side = Literal["left", "right"]
-Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 
 
 class AdditiveComparatorError(ValueError):
     """A fusion met an affine head that cannot answer "same?" on it: most often a sum `g(u) + h(v)`."""
 
 
-class SiameseComparator(nn.Module):
+class SiameseComparator(AllPairs):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
@@ -212,126 +205,6 @@ class SiameseComparator(nn.Module):
         embedding = self._encode(add_batch_dimension(x) if single else x, side, name="x", given=x)
         return embedding.squeeze(0) if single else embedding
 
-    def score_embeddings(self, u: Tensor, v: Tensor, *, max_bytes: int = MAX_BYTES) -> Tensor:
-        """Score every left embedding against every right one, exactly as `forward` scores each pair.
-
-        In the present mode and with gradients, so that B encoded items train on B² pairs. The first linear layer of the
-        head goes through the algebra of the fusion; most often it is one matrix product.
-
-        Args:
-            u: Left embeddings `(N, D)`, such as `encode(x1)`.
-            v: Right embeddings `(M, D2)`.
-            max_bytes: About how much memory a block may take beside the result. With gradients everything is kept.
-
-        Returns:
-            Logits `(N, M)`; `(N, M, K)` where the head has K > 1 outputs.
-
-        Raises:
-            TypeError: The embeddings are not floating-point.
-            ValueError: The widths do not fit, or the budget is too small for one pair.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
-            >>> model.score_embeddings(torch.randn(3, 4), torch.randn(5, 4)).shape
-            torch.Size([3, 5])
-        """
-        check_all_pairs("score_embeddings", u, v, self.fusion.in_features, self.fusion.in2_features)
-        scores = score_all_pairs(self.fusion, self.head, u, v, check_int("score_embeddings", "max_bytes", max_bytes))
-        return scores.squeeze(-1) if scores.shape[-1] == 1 else scores
-
-    @torch.no_grad()
-    def score_matrix(
-        self, x1: Items, x2: Items, *, batch_size: int = 256, max_bytes: int = MAX_BYTES, progress: bool = False
-    ) -> Tensor:
-        """Score all pairs of two sets of items; each item is encoded once. In eval mode, without gradients.
-
-        Args:
-            x1: N left items: a batch as for calling the model, or a `Dataset` or `DataLoader` of items.
-            x2: M right items.
-            batch_size: How many items the encoder sees at a time.
-            max_bytes: About how much memory the scoring may take beside the result.
-            progress: Show a progress bar; needs tqdm.
-
-        Returns:
-            Logits `(N, M)`; `(N, M, K)` where the head has K > 1 outputs.
-
-        Raises:
-            TypeError: The items are of the wrong kind.
-            ValueError: There are none, or the budget is too small for one pair.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
-            >>> model.score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
-            torch.Size([3, 5])
-        """
-        with eval_mode(self):
-            u = self._encode_items("x1", x1, "left", batch_size, progress)
-            v = self._encode_items("x2", x2, "right", batch_size, progress)
-            return self.score_embeddings(u, v, max_bytes=max_bytes)
-
-    @torch.no_grad()
-    def topk(
-        self,
-        queries: Items,
-        gallery: Items,
-        k: int,
-        *,
-        exclude_self: bool = False,
-        batch_size: int = 256,
-        max_bytes: int = MAX_BYTES,
-        progress: bool = False,
-    ) -> TopK:
-        """The k items of a gallery that score highest for each query; the scores of all pairs are never held together.
-
-        In eval mode, without gradients; each item is encoded once.
-
-        Args:
-            queries: N items, as for `score_matrix`; the left ones.
-            gallery: M items; the right ones.
-            k: How many, at most M.
-            exclude_self: Leave out the pair (i, i): for a set against itself.
-            batch_size: How many items the encoder sees at a time.
-            max_bytes: About how much memory the scoring may take beside the result.
-            progress: Show a progress bar; needs tqdm.
-
-        Returns:
-            `(values, indices)`, both `(N, k)`, best first, as `torch.topk`.
-
-        Raises:
-            TypeError: The items are of the wrong kind.
-            ValueError: k is larger than the gallery, the head has several outputs, an embedding is not finite, there
-                are no items, or the budget is too small for one pair.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Identity(), "squared-diff", embedding_dim=1)
-            >>> x = torch.tensor([[0.0], [1.0], [5.0]])
-            >>> model.topk(x, x, k=1, exclude_self=True).indices.flatten()
-            tensor([1, 0, 1])
-        """
-        k, max_bytes = check_int("topk", "k", k), check_int("topk", "max_bytes", max_bytes)
-        with eval_mode(self):
-            u = self._encode_items("queries", queries, "left", batch_size, progress)
-            v = self._encode_items("gallery", gallery, "right", batch_size, progress)
-            check_finite("topk", queries=u, gallery=v)
-            check_top_k(k, len(u), len(v), exclude_self)
-            return top_k(self.fusion, self.head, u, v, k, exclude_self=exclude_self, max_bytes=max_bytes)
-
-    def _encode_items(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:
-        encoder = self.encoder if side == "left" or self.right_encoder is None else self.right_encoder
-        parameter = first_parameter(encoder)
-        device = None if parameter is None else parameter.device
-        return encode_items(
-            lambda batch: self._encode(batch, side, name=name, given=batch),
-            name,
-            items,
-            batch_size=batch_size,
-            progress=progress,
-            device=device,
-        )
-
     def _encode_both(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
         size1, size2 = count_items("x1", x1), count_items("x2", x2)
         if size1 != size2:
@@ -347,6 +220,7 @@ class SiameseComparator(nn.Module):
             self._encode(x2, "right", name="x2", given=x2),
         )
 
+    @override
     def _encode(self, x: Batch, side: Side, *, name: str, given: Batch) -> Tensor:
         encoder, width, item_ndim = self.encoder, self.fusion.in_features, self.item_ndim
         if side == "right" and self.right_encoder is not None:

@@ -1,5 +1,7 @@
 """Heads: from fused features to logits. A plain `nn.Linear`, or an `nn.Sequential` that begins with one."""
 
+from typing import NamedTuple, TypeGuard
+
 import torch
 from torch import Tensor, nn
 
@@ -108,18 +110,45 @@ def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
     )
 
 
-def split_head(head: nn.Module) -> tuple[nn.Linear, nn.Sequential] | None:
+class SplitHead(NamedTuple):
+    """A head as its first linear layer, `weight` `(H, F)` and `bias` `(H,)`, and the layers after it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    rest: list[nn.Module]
+
+
+def split_head(head: nn.Module) -> SplitHead | None:
     """A head as its first linear layer and the layers after it; None if what it begins with is something else.
 
-    Layers before it that pass everything on in the present mode, such as dropout in eval mode, are left out.
+    Linear layers that follow one another are one, unless it would be wider. Layers that pass everything on in the
+    present mode, such as dropout in eval mode, are left out.
     """
-    layers = list(_layers(head))
-    while layers and is_plain(layers[0], *_PASSES_ON) and not (layers[0].training and hasattr(layers[0], "p")):
-        layers.pop(0)
-    first = layers[0] if layers else None
-    if isinstance(first, nn.Linear) and not isinstance(first, nn.LazyLinear) and is_plain(first, nn.Linear):
-        return first, nn.Sequential(*layers[1:])
-    return None
+    layers = [layer for layer in _layers(head) if not _does_nothing(layer)]
+    split = None
+    while layers and is_linear(layers[0]) and (split is None or layers[0].out_features <= len(split.weight)):
+        split = _merge(split, layers[0], layers := layers[1:])
+    return split
+
+
+def _merge(before: SplitHead | None, layer: nn.Linear, rest: list[nn.Module]) -> SplitHead:
+    """A linear layer, and the one before it, if there is one, as one."""
+    if before is None:
+        return SplitHead(layer.weight, layer.bias, rest)
+    bias = layer.bias if before.bias is None else nn.functional.linear(before.bias, layer.weight, layer.bias)
+    return SplitHead(layer.weight @ before.weight, bias, rest)
+
+
+def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a layer computes what `nn.Linear` does."""
+    return isinstance(layer, nn.Linear) and not isinstance(layer, nn.LazyLinear) and is_plain(layer, nn.Linear)
+
+
+def _does_nothing(layer: nn.Module) -> bool:
+    """Whether a layer hands on rows `(n, F)` as they are, in its present mode."""
+    random = hasattr(layer, "p")
+    flattens_less = isinstance(layer, nn.Flatten) and layer.start_dim != 1
+    return is_plain(layer, *_PASSES_ON) and not (random and layer.training) and not flattens_less
 
 
 def check_head(head: nn.Module, features: int) -> None:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pairfuse.fusions._factors import Factors, sum_factors
 from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.factors import Factors, factors_of_sums
 from pairfuse.fusions.registry import register_fusion
 
 __all__ = ["Concat", "Diff", "Mean", "Sum"]
@@ -55,7 +55,7 @@ class Concat(Fusion):
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
         of_u, of_v = weight[:, : self.in_features], weight[:, self.in_features :]
-        return sum_factors(u @ of_u.mT, v @ of_v.mT)
+        return factors_of_sums(u @ of_u.mT, v @ of_v.mT)
 
 
 @register_fusion("sum")
@@ -94,7 +94,7 @@ class Sum(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return sum_factors(u @ weight.mT, v @ weight.mT)
+        return factors_of_sums(u @ weight.mT, v @ weight.mT)
 
 
 @register_fusion("mean")
@@ -133,7 +133,7 @@ class Mean(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return sum_factors(u @ weight.mT / 2, v @ weight.mT / 2)
+        return factors_of_sums(u @ weight.mT / 2, v @ weight.mT / 2)
 
 
 @register_fusion("diff")
@@ -171,4 +171,4 @@ class Diff(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return sum_factors(u @ weight.mT, -v @ weight.mT)
+        return factors_of_sums(u @ weight.mT, -v @ weight.mT)

@@ -1,12 +1,14 @@
 """The contract that every fusion keeps."""
 
-import torch
+import copy
+from typing import Self
+
 from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._batches import all_pairs
 from pairfuse._checks import check_embeddings, check_fused, check_int
-from pairfuse.fusions._factors import Factors
+from pairfuse.fusions.factors import Factors, linear, score_pairs
 from pairfuse.fusions.facts import Facts, Symmetry, Xnor, check_facts
 
 
@@ -91,8 +93,10 @@ class Fusion(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define fuse(self, u, v)")
 
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors | tuple[Tensor, Tensor]:
         """What a linear layer says of every pair, as one matrix product: optional.
+
+        The left side must depend on `u` and the weight only, the right side on `v` and the weight only.
 
         Args:
             u: N left embeddings `(N, D)`.
@@ -101,23 +105,31 @@ class Fusion(nn.Module):
 
         Returns:
             `left` of shape `(K, N, R)` and `right` of shape `(K, M, R)` or `(1, M, R)`, such that
-            `(left @ right.mT)[k, i, j] = weight[k] · fusion(u[i], v[j])`.
+            `(left @ right.mT)[k, i, j] = weight[k] · fusion(u[i], v[j])`; or `Factors`, which may add a number for each
+            item.
         """
         raise NotImplementedError(f"{type(self).__name__} has no factors: score its pairs block by block")
 
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        """A linear layer without bias on every pair: `(N, D)`, `(M, D2)` and `(K, F)` give `(K, N, M)`.
+        """A linear layer without bias on every pair: `(N, D)`, `(M, D2)` and `(K, F)` give `(N, M, K)`.
 
         One matrix product where there are `factors`; else `fuse` on every pair, in memory for N · M · F numbers.
         Scorers call it block by block.
         """
         if self.fast_path:
-            left, right = self.factors(u, v, weight)
-            return left @ right.mT
-        fused = self(*all_pairs(u, v))  # (N, M, F)
-        return torch.einsum("nmf,kf->knm", fused, weight)
+            at = self.centred(v.detach().mean(0)) if len(v) else self
+            return score_pairs(Factors(*at.factors(u, v, weight)))
+        return linear(self(*all_pairs(u, v)), weight)  # of (N, M, F)
 
-    def numbers_per_pair(self) -> int:
+    def centred(self, origin: Tensor) -> "Fusion":
+        """The same function, with factors that are accurate near a point `(D,)`; optional, most need no such thing."""
+        return self
+
+    def terms(self, weight: Tensor) -> list[tuple["Fusion", Tensor]]:
+        """The linear layer as a sum over fusions, each with its part of the weight: of a stack, its parts."""
+        return [(self, weight)]
+
+    def numbers_per_pair(self, outputs: int) -> int:
         """About how many numbers `score_all` holds for each pair and beside its result; blocks are sized by it."""
         return 0 if self.fast_path else 2 * (self.in_features + self.in2_features + self.out_features)
 
@@ -161,6 +173,12 @@ class Fusion(nn.Module):
     def contrasts(self) -> list[tuple[float, float]]:
         """The contrast of every feature, F in all."""
         return [self.contrast] * self.out_features
+
+    def _with_modules(self, **modules: nn.Module) -> Self:
+        """The same fusion around other submodules."""
+        twin = copy.copy(self)
+        twin.__dict__["_modules"] = {**self._modules, **modules}  # the original's own stay as they are
+        return twin
 
     def _require_one_width(self, option: str) -> None:
         """Raise unless both sides have one width, which an option needs."""

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_int
-from pairfuse.fusions._factors import Factors, add_constant
 from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.factors import Factors
 from pairfuse.fusions.facts import Symmetry, Xnor
 from pairfuse.fusions.registry import register_fusion
 
@@ -119,8 +119,8 @@ class Bilinear(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        factors = u @ torch.einsum("kf,fde->kde", weight, self._weight()), v[None]
-        return factors if self.bias is None else add_constant(factors, weight @ self.bias)
+        row = None if self.bias is None else (weight @ self.bias).expand(len(u), -1)
+        return Factors(u @ torch.einsum("kf,fde->kde", weight, self._weight()), v[None], row)
 
     @override
     def extra_repr(self) -> str:

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_positive
-from pairfuse.fusions._factors import Factors
 from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.factors import Factors
 from pairfuse.fusions.registry import register_fusion
 
 __all__ = ["Cosine"]
@@ -61,4 +61,4 @@ class Cosine(Fusion):
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
         wide = torch.promote_types(u.dtype, torch.float32)
         u, v = (nn.functional.normalize(x.to(wide), dim=-1, eps=self.eps).to(x.dtype) for x in (u, v))
-        return u * weight[:, None], v[None]
+        return Factors(u * weight[:, None], v[None])

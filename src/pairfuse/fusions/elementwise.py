@@ -1,14 +1,15 @@
 """Fusions that treat every coordinate by itself: product, differences without sign, the larger, the smaller."""
 
+import copy
 import math
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pairfuse.fusions._distances import weighted_distances
-from pairfuse.fusions._factors import Factors, join_factors, sum_factors
+from pairfuse.fusions._distances import numbers_per_distance, weighted_distances
 from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.factors import Factors, factors_of_sums, score_pairs
 from pairfuse.fusions.registry import register_fusion
 
 __all__ = ["AbsDiff", "Max", "Min", "Product", "SquaredDiff"]
@@ -53,7 +54,7 @@ class Product(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return u * weight[:, None], v[None]
+        return Factors(u * weight[:, None], v[None])
 
 
 @register_fusion("abs-diff")
@@ -95,11 +96,11 @@ class AbsDiff(Fusion):
 
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        return weighted_distances(u, v, weight).to(u.dtype)
+        return weighted_distances(u, v, weight)
 
     @override
-    def numbers_per_pair(self) -> int:
-        return self.in_features if torch.is_grad_enabled() else 2
+    def numbers_per_pair(self, outputs: int) -> int:
+        return numbers_per_distance(self.in_features, outputs)
 
 
 @register_fusion("squared-diff")
@@ -133,16 +134,23 @@ class SquaredDiff(Fusion):
     symmetry, additive, xnor = "symmetric", False, "always"
     contrast = (0.0, 2.0)
 
+    origin: Tensor | None = None  # subtracted from both sides before the square is expanded
+
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return (u - v).square()
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        centre = v.mean(0)  # a common offset would cancel in the differences, but not in the rounding of squares
-        u, v = u - centre, v - centre
-        cross = -2 * u * weight[:, None], v[None]
-        return join_factors([cross, sum_factors(u.square() @ weight.mT, v.square() @ weight.mT)])
+        if self.origin is not None:
+            u, v = u - self.origin, v - self.origin
+        return Factors(-2 * u * weight[:, None], v[None], u.square() @ weight.mT, v.square() @ weight.mT)
+
+    @override
+    def centred(self, origin: Tensor) -> "SquaredDiff":
+        twin = copy.copy(self)  # an offset cancels in the differences, but not in the rounding of the squares
+        twin.origin = origin
+        return twin
 
 
 @register_fusion("max")
@@ -182,11 +190,11 @@ class Max(Fusion):
 
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        return _half_of(sum_factors(u @ weight.mT, v @ weight.mT), weighted_distances(u, v, weight)).to(u.dtype)
+        return _half_of(u @ weight.mT, v @ weight.mT, weighted_distances(u, v, weight))
 
     @override
-    def numbers_per_pair(self) -> int:
-        return self.in_features if torch.is_grad_enabled() else 3
+    def numbers_per_pair(self, outputs: int) -> int:
+        return numbers_per_distance(self.in_features, outputs) + outputs
 
 
 @register_fusion("min")
@@ -226,14 +234,13 @@ class Min(Fusion):
 
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        return _half_of(sum_factors(u @ weight.mT, v @ weight.mT), -weighted_distances(u, v, weight)).to(u.dtype)
+        return _half_of(u @ weight.mT, v @ weight.mT, -weighted_distances(u, v, weight))
 
     @override
-    def numbers_per_pair(self) -> int:
-        return self.in_features if torch.is_grad_enabled() else 3
+    def numbers_per_pair(self, outputs: int) -> int:
+        return numbers_per_distance(self.in_features, outputs) + outputs
 
 
-def _half_of(total: Factors, distances: Tensor) -> Tensor:
+def _half_of(row: Tensor, column: Tensor, distances: Tensor) -> Tensor:
     """max(u, v) = ½ (u + v + |u − v|), and min with a minus."""
-    left, right = total
-    return (left @ right.mT + distances) / 2
+    return (score_pairs(factors_of_sums(row, column)) + distances) / 2

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_int
-from pairfuse.fusions._factors import Factors, add_constant
 from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.factors import Factors
 from pairfuse.fusions.facts import Symmetry
 from pairfuse.fusions.registry import register_fusion
 
@@ -143,7 +143,7 @@ class LowRankBilinear(_Projections):
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
         left, right = self.project(u, v)
         mixed = weight @ self.out.weight  # (K, R)
-        return add_constant((left * mixed[:, None], right[None]), weight @ self.out.bias)
+        return Factors(left * mixed[:, None], right[None], (weight @ self.out.bias).expand(len(u), -1))
 
     @override
     def extra_repr(self) -> str:
@@ -220,7 +220,7 @@ class MFB(_Projections):
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
         left, right = self.project(u, v)
-        return left * weight.repeat_interleave(self.rank, dim=-1)[:, None], right[None]
+        return Factors(left * weight.repeat_interleave(self.rank, dim=-1)[:, None], right[None])
 
     @override
     def extra_repr(self) -> str:

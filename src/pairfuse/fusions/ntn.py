@@ -7,6 +7,7 @@ from typing_extensions import override
 from pairfuse._checks import check_int
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.bilinear import bilinear_forms
+from pairfuse.fusions.factors import Factors, linear, score_pairs
 from pairfuse.fusions.registry import register_fusion
 
 __all__ = ["NTN"]
@@ -81,9 +82,9 @@ class NTN(Fusion):
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         of_u, of_v = self.linear.weight[:, : self.in_features], self.linear.weight[:, self.in_features :]
-        linear = (u @ of_u.mT).mT[..., None] + (v @ of_v.mT + self.linear.bias).mT[:, None]  # (F, N, M)
-        return torch.einsum("fnm,kf->knm", torch.tanh(u @ self.weight @ v.mT + linear), weight)
+        row, column = u @ of_u.mT, v @ of_v.mT + self.linear.bias
+        return linear(torch.tanh(score_pairs(Factors(u @ self.weight, v[None], row, column))), weight)
 
     @override
-    def numbers_per_pair(self) -> int:
+    def numbers_per_pair(self, outputs: int) -> int:
         return 3 * self.out_features

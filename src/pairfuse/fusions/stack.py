@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse.fusions._factors import Factors, join_factors
 from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.factors import Factors, join_factors
 from pairfuse.fusions.facts import Symmetry, Xnor, best_xnor
 
 __all__ = ["Stack"]
@@ -118,23 +118,27 @@ class Stack(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        weights: tuple[Tensor, ...] = torch.split(weight, [part.out_features for part in self.fusions], dim=-1)
-        return join_factors([part.factors(u, v, w) for part, w in zip(self.fusions, weights, strict=True)])
+        return join_factors([Factors(*part.factors(u, v, w)) for part, w in self.terms(weight)])
+
+    @override
+    def centred(self, origin: Tensor) -> Fusion:
+        return self._with_modules(parts=nn.ModuleList([part.centred(origin) for part in self.fusions]))
+
+    @override
+    def terms(self, weight: Tensor) -> list[tuple[Fusion, Tensor]]:
+        weights = torch.split(weight, [part.out_features for part in self.fusions], dim=-1)
+        return [term for part, w in zip(self.fusions, weights, strict=True) for term in part.terms(w)]
 
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        weights: tuple[Tensor, ...] = torch.split(weight, [part.out_features for part in self.fusions], dim=-1)
-        parts = list(zip(self.fusions, weights, strict=True))
-        fast = [part.factors(u, v, w) for part, w in parts if part.fast_path]
-        scores = [part.score_all(u, v, w) for part, w in parts if not part.fast_path]
-        if fast:  # all at once: their factors side by side are one matrix product
-            left, right = join_factors(fast)
-            scores.append(left @ right.mT)
-        return torch.stack(scores).sum(0) if len(scores) > 2 else sum(scores[1:], start=scores[0])
+        if self.fast_path:
+            return super().score_all(u, v, weight)
+        first, *others = [part.score_all(u, v, w) for part, w in self.terms(weight)]
+        return sum(others, start=first)
 
     @override
-    def numbers_per_pair(self) -> int:
-        return sum(part.numbers_per_pair() for part in self.fusions) + len(self.fusions)
+    def numbers_per_pair(self, outputs: int) -> int:
+        return sum(part.numbers_per_pair(outputs) for part in self.fusions) + 2 * outputs
 
     @override
     def contrasts(self) -> list[tuple[float, float]]:

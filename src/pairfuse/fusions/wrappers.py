@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_positive
-from pairfuse.fusions._factors import Factors, join_factors
 from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.factors import Factors, join_factors
 from pairfuse.fusions.facts import Symmetry, Xnor
 
 __all__ = ["PowerNormalized", "Symmetrized"]
@@ -112,19 +112,23 @@ class Symmetrized(_Wrapper):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        straight = self.fusion.factors(u, v, weight / 2)
-        of_v, of_u = self.fusion.factors(v, u, weight / 2)  # (K, M, R), (K or 1, N, R)
-        return join_factors([straight, (of_u.expand(len(weight), -1, -1), of_v)])
+        straight = Factors(*self.fusion.factors(u, v, weight / 2))
+        of_v, of_u, column, row = Factors(*self.fusion.factors(v, u, weight / 2))  # (K, M, R), (K or 1, N, R)
+        return join_factors([straight, Factors(of_u.expand(len(weight), -1, -1), of_v, row, column)])
+
+    @override
+    def centred(self, origin: Tensor) -> Fusion:
+        return self._with_modules(fusion=self.fusion.centred(origin))
 
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         if self.fast_path:
             return super().score_all(u, v, weight)
-        return (self.fusion.score_all(u, v, weight) + self.fusion.score_all(v, u, weight).mT) / 2
+        return (self.fusion.score_all(u, v, weight) + self.fusion.score_all(v, u, weight).transpose(0, 1)) / 2
 
     @override
-    def numbers_per_pair(self) -> int:
-        return self.fusion.numbers_per_pair() + 2
+    def numbers_per_pair(self, outputs: int) -> int:
+        return 0 if self.fast_path else self.fusion.numbers_per_pair(outputs) + 2 * outputs
 
     @override
     def contrasts(self) -> list[tuple[float, float]]:

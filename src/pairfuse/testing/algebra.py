@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pairfuse._batches import all_pairs
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.additive import Sum
+from pairfuse.fusions.factors import Factors, score_pairs
 from pairfuse.fusions.stack import Stack
 from pairfuse.testing.strategies import embedding_pairs, vectors
 from pairfuse.testing.subject import DoesNotApply, LawError, Subject, close, fuse, randn, require
@@ -120,29 +121,52 @@ def factors(subject: Subject, draw: DrawFn) -> None:
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
     u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
     weight = randn(k, fusion.out_features, seed=2)
-    expected = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *all_pairs(u, v)))
-    left, right = fusion.factors(u, v, weight)
+    expected = fuse(fusion, *all_pairs(u, v)) @ weight.mT  # (n, m, k)
+    left, right, row, column = given = Factors(*fusion.factors(u, v, weight))
     require(
         left.shape[:2] == (k, n) and right.shape[1] == m and right.shape[0] in (1, k),
         f"its factors have shapes {tuple(left.shape)} and {tuple(right.shape)}, where ({k}, {n}, R) and "
         f"({k} or 1, {m}, R) are due",
     )
-    scores = left @ right.mT
+    for side, sums, count in (("row", row, n), ("column", column, m)):
+        require(
+            sums is None or sums.shape == (count, k),
+            f"the {side} of its factors is not of shape ({count}, {k})",
+            x=sums,
+        )
+    scores = score_pairs(given)
     shown = {"u": u, "v": v, "scores": scores, "due": expected}
     require(close(scores, expected), "its factors do not give the linear layer's scores", **shown)
     if n > 1 and m > 1:  # gradients of random embeddings: at ties and zeros they are a matter of convention
         pairs = randn(n, width).requires_grad_(), randn(m, fusion.in2_features, seed=1).requires_grad_()
-        slow = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *all_pairs(*pairs)))
-        quick_left, quick_right = fusion.factors(*pairs, weight)
-        towards = randn(k, n, m, seed=3)
+        slow = fuse(fusion, *all_pairs(*pairs)) @ weight.mT
+        quick = score_pairs(Factors(*fusion.factors(*pairs, weight)))
+        towards = randn(n, m, k, seed=3)
         due = torch.autograd.grad((slow * towards).sum(), pairs)
-        found = torch.autograd.grad((quick_left @ quick_right.mT * towards).sum(), pairs, allow_unused=True)
+        found = torch.autograd.grad((quick * towards).sum(), pairs, allow_unused=True)
         for name, x, y in zip("uv", found, due, strict=True):
             require(x is not None and close(x, y), f"its factors give another gradient of {name}", gradient=x, due=y)
     for kind in (torch.float32, torch.bfloat16):
         narrow = copy.deepcopy(fusion).to(kind)
-        dtypes = {x.dtype for x in narrow.factors(u.to(kind), v.to(kind), weight.to(kind))}
+        dtypes = {x.dtype for x in narrow.factors(u.to(kind), v.to(kind), weight.to(kind)) if x is not None}
         require(dtypes == {kind}, f"its factors of {kind} are of {dtypes}")
+
+
+def factors_apart(subject: Subject, draw: DrawFn) -> None:
+    """Its factors of the left items need no right items, and the other way round: an index keeps them apart."""
+    width = draw(st.integers(*subject.width_range))
+    fusion = subject.build(width)
+    if not fusion.fast_path:
+        raise DoesNotApply("it has no factors")
+    n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
+    u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
+    weight = randn(k, fusion.out_features, seed=2)
+    together = Factors(*fusion.factors(u, v, weight))
+    of_u, of_v = Factors(*fusion.factors(u, v[:0], weight)), Factors(*fusion.factors(u[:0], v, weight))
+    alone = Factors(of_u.left, of_v.right, of_u.row, of_v.column)
+    for name, x, y in zip(Factors._fields, alone, together, strict=True):
+        same = x is y if x is None or y is None else close(x, y)
+        require(same, f"the {name} of its factors is another without the other side", u=u, v=v, alone=x, together=y)
 
 
 def score_all(subject: Subject, draw: DrawFn) -> None:
@@ -152,7 +176,7 @@ def score_all(subject: Subject, draw: DrawFn) -> None:
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
     u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
     weight = randn(k, fusion.out_features, seed=2)
-    due = torch.einsum("kf,nmf->knm", weight, fuse(fusion, *all_pairs(u, v)))
+    due = fuse(fusion, *all_pairs(u, v)) @ weight.mT
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
             scores = fusion.score_all(u.clone().requires_grad_(gradients), v, weight)

@@ -37,6 +37,7 @@ LAWS: dict[str, Callable[..., None]] = {
         algebra.reads_sum,
         algebra.contrast,
         algebra.factors,
+        algebra.factors_apart,
         algebra.score_all,
         behaviour.gradients,
         behaviour.gradient_at_equal,

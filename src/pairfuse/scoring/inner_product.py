@@ -1,0 +1,91 @@
+"""The scores of a comparator as inner products, for whoever serves inner products."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pairfuse._checks import check_finite, check_tensor
+from pairfuse.fusions import Fusion
+from pairfuse.fusions.factors import Factors, inner_products
+from pairfuse.heads import split_head
+
+
+@dataclass(frozen=True)
+class InnerProductForm:
+    """`score(u, v) = to_query(u) · to_gallery(v) + constant`, for every pair, exactly but for rounding.
+
+    Made by `SiameseComparator.inner_product_form`.
+
+    Attributes:
+        fusion: The fusion, frozen.
+        weight: The weight of the head, `(1, F)`.
+        constant: The bias of the head, `()`; it changes no order.
+        features: How many numbers a query or a gallery vector has.
+    """
+
+    fusion: Fusion
+    weight: Tensor
+    constant: Tensor
+    features: int
+
+    @torch.no_grad()
+    def to_query(self, u: Tensor) -> Tensor:
+        """Left embeddings `(N, D)` as query vectors `(N, S)`, S being `features`."""
+        _check_side("to_query", "u", u, self.fusion.in_features)
+        u = u.to(self.weight)
+        return inner_products(self._factors(u, u.new_empty(0, self.fusion.in2_features)))[0]
+
+    @torch.no_grad()
+    def to_gallery(self, v: Tensor) -> Tensor:
+        """Right embeddings `(M, D2)` as gallery vectors `(M, S)`."""
+        _check_side("to_gallery", "v", v, self.fusion.in2_features)
+        v = v.to(self.weight)
+        return inner_products(self._factors(v.new_empty(0, self.fusion.in_features), v))[1]
+
+    def _factors(self, u: Tensor, v: Tensor) -> Factors:
+        return Factors(*self.fusion.factors(u, v, self.weight))
+
+
+@torch.no_grad()
+def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -> InnerProductForm:
+    """The scores of a fusion and a head as inner products; raises where they are none."""
+    if not fusion.fast_path:
+        raise ValueError(
+            f"inner_product_form expects a fusion with factors, got {type(fusion).__name__}: a score such as |u − v| "
+            "is no inner product. Use topk or score_matrix, or train with 'product', 'squared-diff' or another fusion "
+            "whose fast path is yes in the table of all fusions"
+        )
+    head = copy.deepcopy(head).eval()
+    split = split_head(head)
+    if split is None or split.rest or len(split.weight) != 1:
+        raise ValueError(
+            f"inner_product_form expects a linear head with one output, got {head}: a score behind a hidden layer "
+            "is no inner product. Use topk or score_matrix"
+        )
+    wide = torch.promote_types(split.weight.dtype, torch.float32)
+    weight = split.weight.detach().to(wide)
+    fusion = copy.deepcopy(fusion).eval().requires_grad_(False).to(wide)
+    if origin is not None:
+        check_tensor("inner_product_form", "origin", origin)
+        if origin.shape != (fusion.in_features,) or fusion.in_features != fusion.in2_features:
+            raise ValueError(
+                f"inner_product_form expects origin of shape ({fusion.in_features},), with embeddings of one width, "
+                f"got shape {tuple(origin.shape)}"
+            )
+        check_finite("inner_product_form", origin=origin)
+        fusion = fusion.centred(origin.detach().to(weight))
+    constant = weight.new_zeros(()) if split.bias is None else split.bias.detach().to(wide).squeeze()
+    sample = weight.new_zeros(1, fusion.in_features), weight.new_zeros(1, fusion.in2_features)
+    features = inner_products(Factors(*fusion.factors(*sample, weight)))[0].shape[1]
+    return InnerProductForm(fusion, weight, constant, features)
+
+
+def _check_side(owner: str, argument: str, x: Tensor, width: int) -> None:
+    """Raise unless `x` is a set of float embeddings `(N, width)`."""
+    check_tensor(owner, argument, x)
+    if x.ndim != 2 or x.shape[1] != width or not x.is_floating_point():
+        raise ValueError(
+            f"{owner} expects floating-point {argument} of shape (N, {width}), got {x.dtype} of shape {tuple(x.shape)}"
+        )
