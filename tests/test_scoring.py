@@ -1,18 +1,15 @@
 """All pairs at once: equal to `forward` on every pair, in values and gradients, in bounded memory."""
 
-import re
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import pairfuse as pf
 from pairfuse.fusions import MFB, NTN, Bilinear, Max, PowerNormalized, Stack, Symmetrized
 from pairfuse.heads import split_head
-from pairfuse.scoring import block_size, bytes_per_pair
+from pairfuse.scoring import Scorer
 
 FUSIONS = {
     **{name: name for name in pf.list_fusions()},
@@ -31,6 +28,10 @@ HEADS = {
         nn.Dropout(), nn.Linear(f, 4), nn.BatchNorm1d(4), nn.GELU(), nn.Linear(4, 2)
     ),
     "norm first": lambda f: nn.Sequential(nn.LayerNorm(f), nn.Linear(f, 1)),
+    "hidden twice": lambda f: nn.Sequential(
+        nn.Linear(f, 4), nn.ReLU(inplace=True), nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)
+    ),
+    "linear twice": lambda f: nn.Sequential(nn.Linear(f, 4, bias=False), nn.Linear(4, 1)),
     "squeezed": lambda f: nn.Sequential(nn.Linear(f, 1), nn.Flatten(0)),
 }
 each_fusion = pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
@@ -94,19 +95,28 @@ def test_gradients_are_those_of_forward(fusion, head):
 
 @each_fusion
 @given(data=st.data())
-def test_blocks_do_not_change_a_score(fusion, data):
-    """Whatever the budget, and whatever blocks it makes, down to a pair each."""
-    head = data.draw(st.sampled_from([HEADS["linear"], HEADS["mlp"], HEADS["norm first"]]))
+def test_blocks_and_tiles_do_not_change_a_score(fusion, data):
+    """Whatever the budget, and whatever blocks and tiles it makes, down to a pair each."""
+    head = data.draw(st.sampled_from([HEADS["linear"], HEADS["mlp"], HEADS["norm first"], HEADS["three logits"]]))
     n, m = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
     model = build(fusion, head, 3)
     u, v = randn(n, 3), randn(m, 3, seed=1)
     with torch.no_grad():
-        budget = data.draw(st.integers(1, 12)) * bytes_per_pair(model.fusion, model.head, u)
-        rows, columns = block_size(model.fusion, model.head, u, v, budget, m)
-        assert rows * columns * bytes_per_pair(model.fusion, model.head, u) <= budget
-        assert_equal(model.score_embeddings(u, v, max_bytes=budget), paired(model, u, v), 1e-12)
-    budget = data.draw(st.integers(1, 12)) * bytes_per_pair(model.fusion, model.head, u)
-    assert_equal(model.score_embeddings(u, v, max_bytes=budget), paired(model, u, v), 1e-12)
+        budget = least_budget(model, u, v) + data.draw(st.sampled_from([0, 100, 1000, 10_000]))
+        due = paired(model, u, v)
+        assert_equal(model.score_embeddings(u, v, max_bytes=budget), due, 1e-12)
+        table = torch.full_like(due, torch.nan)
+        for rows, columns, scores in model.iter_score_blocks(u, v, max_bytes=budget):
+            assert table[rows, columns].isnan().all()
+            table[rows, columns] = scores
+        assert_equal(table, due, 1e-12)
+
+
+def least_budget(model, u, v):
+    """The smallest budget that is accepted, as the error tells it."""
+    with torch.no_grad(), pytest.raises(ValueError, match="is too small for a single pair") as error:
+        model.score_embeddings(u, v, max_bytes=1)
+    return int(str(error.value).rpartition(" ")[2])
 
 
 @pytest.mark.parametrize("name", ["concat", "bilinear", "biaffine", "low-rank-bilinear", "mfb", "ntn"])
@@ -120,7 +130,7 @@ def test_two_widths(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["product", "abs-diff", "symmetric", "max"])
+@pytest.mark.parametrize("name", ["product", "abs-diff", "symmetric", "max", "squared-diff", "bilinear", "ntn"])
 def test_half_precision(name, dtype):
     model = build(name, HEADS["linear"], 8, dtype)
     u, v = randn(5, 8, dtype=dtype), randn(3, 8, seed=1, dtype=dtype)
@@ -128,7 +138,37 @@ def test_half_precision(name, dtype):
         scores = model.score_embeddings(u, v)
         due = paired(model.double(), u.double(), v.double())
     assert scores.dtype == dtype
-    assert_equal(scores.double(), due, 8 * torch.finfo(dtype).eps)
+    assert_equal(scores.double(), due, torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_accumulates_in_float32(dtype):
+    """256 squares of 16 overflow float16, and bfloat16 cannot hold their sum beside a small difference."""
+    model = build("squared-diff", HEADS["no bias"], 256, dtype)
+    u = (randn(5, 256) + 16).to(dtype)
+    v = (u + randn(5, 256, seed=1) / 16).to(dtype)
+    with torch.no_grad():
+        scores = model.score_embeddings(u, v)
+        due = paired(model.double(), u.double(), v.double())
+    assert_equal(scores.double(), due, torch.finfo(dtype).eps)
+
+
+def test_half_precision_with_gradients_is_forward():
+    model = build("symmetric", HEADS["linear"], 8, torch.bfloat16)
+    u, v = randn(5, 8, dtype=torch.bfloat16), randn(3, 8, seed=1, dtype=torch.bfloat16)
+    scores = model.score_embeddings(u, v)
+    assert scores.requires_grad
+    assert torch.equal(scores, paired(model, u, v))
+
+
+def test_under_autocast_scores_are_of_float32():
+    model = build("product", HEADS["linear"], 64, torch.float32)
+    u, v = randn(5, 64, dtype=torch.float32), randn(3, 64, seed=1, dtype=torch.float32)
+    with torch.no_grad():
+        due = model.score_embeddings(u, v)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(model.score_embeddings(u, v), due)
+            assert model.score_embeddings(u.bfloat16(), v.bfloat16()).dtype == torch.float32
 
 
 def test_weights_that_are_zero_get_their_gradient():
@@ -167,161 +207,16 @@ def test_dropout_in_train_mode_is_not_skipped():
     assert split_head(nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 1))) is None
 
 
-class Counts(nn.Module):
-    """An encoder that counts the items it has seen."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer, self.seen = nn.Linear(4, 3), 0
-
-    def forward(self, x):
-        self.seen += len(x)
-        return self.layer(x)
+def test_linear_layers_in_a_row_are_one():
+    head = nn.Sequential(nn.Linear(5, 4), nn.Dropout(), nn.Linear(4, 2, bias=False), nn.Linear(2, 3), nn.ReLU()).eval()
+    split = split_head(head)
+    assert (split.weight.shape, [type(layer) for layer in split.rest]) == ((2, 5), [nn.Linear, nn.ReLU])
+    x = torch.randn(7, 5)
+    torch.testing.assert_close(nn.functional.linear(x, split.weight, split.bias), head[:4][:3](x))
 
 
-class Items(Dataset):
-    def __init__(self, x):
-        self.x = x
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        return self.x[index]
-
-
-def test_each_item_is_encoded_once_whatever_holds_it():
-    model = pf.SiameseComparator(Counts(), "product", embedding_dim=3)
-    x1, x2 = torch.randn(7, 4), torch.randn(5, 4)
-    due = model.score_matrix(x1, x2)
-    for left, right in (
-        (Items(x1), Items(x2)),
-        (TensorDataset(x1), DataLoader(Items(x2), 2)),
-        (x1, DataLoader(TensorDataset(x2), 5)),
-    ):
-        model.encoder.seen = 0
-        torch.testing.assert_close(model.score_matrix(left, right, batch_size=3), due)
-        assert model.encoder.seen == 12
-
-
-def test_nested_items():
-    class Bag(nn.Module):
-        embedding_dim = 3
-
-        def forward(self, x):
-            return x["a"] + x["b"]
-
-    x = {"a": torch.randn(5, 3), "b": torch.randn(5, 3)}
-    model = pf.SiameseComparator(Bag(), "product")
-    torch.testing.assert_close(model.score_matrix(x, x, batch_size=2), model.score_matrix(x, x))
-
-
-def test_mode_and_gradients_are_as_before_also_after_an_error():
-    model = pf.SiameseComparator(nn.Sequential(nn.Linear(4, 3), nn.Dropout()), "product", embedding_dim=3)
-    scores = model.score_matrix(torch.randn(2, 4), torch.randn(2, 4))
-    assert not scores.requires_grad
-    assert model.training
-    assert model.encoder[1].training
-    with pytest.raises(RuntimeError):
-        model.score_matrix(torch.randn(2, 4), torch.randn(2, 5))
-    assert model.training
-
-
-@given(data=st.data())
-def test_topk_is_that_of_the_matrix(data):
-    """Values and indices, for any k, any blocks, and with a set against itself."""
-    name = data.draw(st.sampled_from(["product", "abs-diff", "symmetric", "ntn"]))
-    n, m = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 9))
-    exclude = data.draw(st.booleans())
-    model = build(name, HEADS[data.draw(st.sampled_from(["linear", "mlp"]))], 3)
-    v = randn(m, 3, seed=1)
-    u = v if exclude else randn(n, 3)
-    k = data.draw(st.integers(1, m - exclude))
-    budget = data.draw(st.integers(1, 20)) * bytes_per_pair(model.fusion, model.head, u)
-    found = model.topk(u, v, k, exclude_self=exclude, max_bytes=budget)
-    scores = model.score_matrix(u, v)
-    if exclude:
-        scores.fill_diagonal_(-torch.inf)
-    due = scores.topk(k)
-    torch.testing.assert_close(found.values, due.values)
-    assert torch.equal(found.indices, due.indices)
-
-
-def test_topk_over_several_chunks_of_the_gallery(monkeypatch):
-    monkeypatch.setattr("pairfuse.scoring.CHUNK", 7)
-    model = build("product", HEADS["linear"], 3)
-    u, v = randn(5, 3), randn(50, 3, seed=1)
-    values, indices = model.topk(u, v, k=10)
-    due = model.score_matrix(u, v).topk(10)
-    torch.testing.assert_close(values, due.values)
-    assert torch.equal(indices, due.indices)
-
-
-GOOD = randn(4, 3, dtype=torch.float32)
-MODEL = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "words"),
-    [
-        (lambda: MODEL.topk(GOOD, GOOD, 5), ValueError, "topk expects k of at most 4, the gallery's, got k=5"),
-        (lambda: MODEL.topk(GOOD, GOOD, 4, exclude_self=True), ValueError, "at most 3, the gallery's others, got k=4"),
-        (lambda: MODEL.topk(GOOD[:2], GOOD, 1, exclude_self=True), ValueError, "got 2 queries and a gallery of 4"),
-        (lambda: MODEL.topk(GOOD, GOOD, 0), ValueError, "topk expects k to be at least 1, got 0"),
-        (lambda: MODEL.topk(GOOD[:0], GOOD, 1), ValueError, "queries must hold at least one item, got none"),
-        (lambda: MODEL.topk(GOOD, GOOD[:0], 1), ValueError, "gallery must hold at least one item, got none"),
-        (lambda: MODEL.topk(GOOD, GOOD * torch.nan, 1), ValueError, "topk expects finite gallery, got 12 of 12 values"),
-        (lambda: MODEL.score_matrix(GOOD, "x"), TypeError, "a Dataset or a DataLoader of items, got str"),
-        (lambda: MODEL.score_matrix(GOOD, GOOD, max_bytes=1), ValueError, "max_bytes=1 is too small for a single pair"),
-        (lambda: MODEL.score_matrix(GOOD, GOOD, max_bytes=0), ValueError, "expects max_bytes to be at least 1, got 0"),
-        (
-            lambda: MODEL.score_matrix(GOOD, GOOD, batch_size=0),
-            ValueError,
-            "expects batch_size to be at least 1",
-        ),
-        (
-            lambda: MODEL.score_embeddings(GOOD, GOOD[:, :2]),
-            ValueError,
-            "u of shape (N, 3) and v of shape (M, 3)",
-        ),
-        (lambda: MODEL.score_embeddings(GOOD[0], GOOD), ValueError, "got u of shape (3,) and v of shape (4, 3)"),
-        (
-            lambda: MODEL.score_embeddings(GOOD.to("meta"), GOOD),
-            ValueError,
-            "on one device, got u on meta and v on",
-        ),
-        (lambda: MODEL.score_embeddings(GOOD.long(), GOOD), TypeError, "expects floating-point embeddings"),
-        (lambda: MODEL.score_embeddings([1.0], GOOD), TypeError, "expects u to be a tensor, got list"),
-    ],
-)
-def test_bad_input(call, error, words):
-    with pytest.raises(error, match=re.escape(words)):
-        call()
-
-
-def test_several_logits_have_no_order():
-    model = pf.SiameseComparator(nn.Identity(), "product", nn.Linear(3, 2), embedding_dim=3)
-    with pytest.raises(ValueError, match="topk expects a head with one output, got 2: use score_matrix"):
-        model.topk(GOOD, GOOD, 1)
-
-
-def test_no_embeddings_no_scores():
-    assert MODEL.score_embeddings(GOOD[:0], GOOD).shape == (0, 4)
-    assert MODEL.score_embeddings(GOOD, GOOD[:0]).shape == (4, 0)
-
-
-def test_training_on_all_pairs_of_a_batch():
-    """B encodes, B² pairs: an in-batch loss reaches the encoder."""
-    model = pf.SiameseComparator(nn.Linear(4, 3))
-    x = torch.randn(6, 4)
-    embeddings = model.encode(x)
-    logits = model.score_embeddings(embeddings, embeddings)
-    nn.functional.binary_cross_entropy_with_logits(logits, torch.eye(6)).backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in model.encoder.parameters())
-
-
-def test_progress_is_shown_where_it_is_asked_for(capsys):
-    MODEL.score_matrix(GOOD, GOOD, progress=True)
-    assert "encoding x1" in capsys.readouterr().err
-    MODEL.score_matrix(GOOD, GOOD)
-    assert capsys.readouterr().err == ""
+def test_features_are_scored_before_a_wide_layer():
+    """One matrix product for a bilinear form under a hidden layer of 64, not 64."""
+    model = build("bilinear", HEADS["mlp"], 8)
+    scorer = Scorer(model.fusion, model.head, randn(2, 8), randn(3, 8), max_bytes=2**20)
+    assert [part.left.shape for part in scorer.plan.factors(randn(2, 8), randn(3, 8))] == [(1, 2, 8)]

@@ -104,6 +104,16 @@ class FactorsOfWrongShape(Good):
         return u, v
 
 
+class FactorsInOneSide(Good):
+    """Centres both sides by the mean of one: right for a matrix, wrong for an index."""
+
+    def factors(self, u, v, weight):
+        if len(u) == 0 or len(v) == 0:
+            return u * weight[:, None], v[None]
+        scale = 1 + v.abs().max()
+        return u * weight[:, None] * scale, v[None] / scale
+
+
 class LooseWeight(Good):
     def __init__(self, in_features):
         super().__init__(in_features)
@@ -375,6 +385,7 @@ PLANTED = {
     "reads_sum": [ReadsNoSum],
     "contrast": [WrongContrast],
     "factors": [WrongFactors, FactorsOfWrongShape, FactorsWithoutGradient, FactorsInFloat64],
+    "factors_apart": [FactorsInOneSide],
     "score_all": [WrongForAllPairs],
     "gradients": [WrongGradient],
     "gradient_at_equal": [RootOfSquares],

@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from pairfuse import data, encoders, fusions, xnor
+from pairfuse import data, encoders, fusions, index, xnor
 from pairfuse.comparator import AdditiveComparatorError, SiameseComparator
 from pairfuse.fusions import Fusion, list_fusions, make_fusion, register_fusion
 from pairfuse.xnor import xnor_margin
@@ -16,6 +16,7 @@ __all__ = [
     "data",
     "encoders",
     "fusions",
+    "index",
     "list_fusions",
     "make_fusion",
     "register_fusion",

@@ -75,7 +75,7 @@ def check_all_pairs(owner: str, u: Any, v: Any, in_features: int, in2_features: 
         raise ValueError(f"{owner} expects u and v on one device, got u on {u.device} and v on {v.device}")
 
 
-def check_top_k(k: int, queries: int, gallery: int, exclude_self: bool) -> None:
+def check_top_k(owner: str, k: int, queries: int, gallery: int, exclude_self: bool) -> None:
     """Raise unless a gallery holds k items for each query."""
     if exclude_self and queries != gallery:
         raise ValueError(
@@ -83,7 +83,7 @@ def check_top_k(k: int, queries: int, gallery: int, exclude_self: bool) -> None:
         )
     if k > gallery - exclude_self:
         others = " others" if exclude_self else ""
-        raise ValueError(f"topk expects k of at most {gallery - exclude_self}, the gallery's{others}, got k={k}")
+        raise ValueError(f"{owner} expects k of at most {gallery - exclude_self}, the gallery's{others}, got k={k}")
 
 
 def check_finite(owner: str, **tensors: Tensor) -> None:

@@ -33,6 +33,32 @@ class AllPairs(nn.Module):
     def _encode(self, x: Batch, side: Side, *, name: str, given: Batch) -> Tensor:
         raise NotImplementedError
 
+    def encode_items(
+        self, items: Items, *, side: Side = "left", batch_size: int = 256, progress: bool = False
+    ) -> Tensor:
+        """The embeddings of many items, each encoded once: in eval mode, without gradients.
+
+        Args:
+            items: N items: a batch as for calling the model, or a `Dataset` or `DataLoader` of items.
+            side: Which encoder to use, where there are two.
+            batch_size: How many items the encoder sees at a time.
+            progress: Show a progress bar; needs tqdm.
+
+        Returns:
+            Embeddings `(N, D)`.
+
+        Raises:
+            TypeError: The items are of the wrong kind.
+            ValueError: There are none, or the side is unknown.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
+            >>> model.encode_items(torch.randn(1000, 8)).shape
+            torch.Size([1000, 4])
+        """
+        return self._encode_items("items", items, side, batch_size, progress)
+
     def score_embeddings(self, u: Tensor, v: Tensor, *, max_bytes: int = MAX_BYTES, compile: bool = False) -> Tensor:
         """Score every left embedding against every right one, exactly as `forward` scores each pair.
 
@@ -192,7 +218,7 @@ class AllPairs(nn.Module):
             u = self._encode_items("queries", queries, "left", batch_size, progress)
             v = self._encode_items("gallery", gallery, "right", batch_size, progress)
             check_finite("topk", queries=u, gallery=v)
-            check_top_k(k, len(u), len(v), exclude_self)
+            check_top_k("topk", k, len(u), len(v), exclude_self)
             return top_k(self._scorer("topk", u, v, max_bytes, compile, progress), k, exclude_self=exclude_self)
 
     def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
@@ -237,17 +263,21 @@ class AllPairs(nn.Module):
                 return
             yield block._replace(scores=_without_one(block.scores))
 
+    @torch.no_grad()
     def _encode_items(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:
+        if side not in ("left", "right"):
+            raise ValueError(f"side must be 'left' or 'right', got {side!r}")
         encoder = self.encoder if side == "left" or self.right_encoder is None else self.right_encoder
         parameter = first_parameter(encoder)
-        return encode_items(
-            lambda batch: self._encode(batch, side, name=name, given=batch),
-            name,
-            items,
-            batch_size=batch_size,
-            progress=progress,
-            device=None if parameter is None else parameter.device,
-        )
+        with eval_mode(self):
+            return encode_items(
+                lambda batch: self._encode(batch, side, name=name, given=batch),
+                name,
+                items,
+                batch_size=batch_size,
+                progress=progress,
+                device=None if parameter is None else parameter.device,
+            )
 
 
 def _without_one(scores: Tensor) -> Tensor:

@@ -84,9 +84,9 @@ def inner_products(factors: Factors) -> tuple[Tensor, Tensor]:
     left, right, row, column = factors
     lefts, rights = [left[0]], [right[0]]
     if row is not None:
-        lefts, rights = [*lefts, row], [*rights, torch.ones_like(right[0, :, :1])]
+        lefts, rights = [*lefts, row], [*rights, right.new_ones(right.shape[1], 1)]
     if column is not None:
-        lefts, rights = [*lefts, torch.ones_like(left[0, :, :1])], [*rights, column]
+        lefts, rights = [*lefts, left.new_ones(left.shape[1], 1)], [*rights, column]
     return torch.cat(lefts, -1), torch.cat(rights, -1)
 
 

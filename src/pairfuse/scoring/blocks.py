@@ -16,7 +16,7 @@ from pairfuse.scoring.compiled import score_compiled
 from pairfuse.scoring.plan import Plan
 
 MAX_BYTES = 256 * 2**20
-TILE_BYTES = 4 * 2**20  # on a CPU: what is gone over several times had better stay in the cache
+TILE_BYTES = 8 * 2**20  # on a CPU: what is gone over several times had better stay in the cache
 TILE_COLUMNS = 2048
 LIGHT = 16  # numbers a pair, at most, of a block that is not worth cutting into tiles
 ROWS = 256  # that a block should have, so that what is computed for each of its columns serves many
@@ -71,6 +71,7 @@ class Scorer:
         self.progress = progress
         origin = v.detach().mean(0, dtype=self.work) if len(v) else None
         self.plan = Plan(fusion, head, origin, split=self.work == wide)
+        self.left, self.right = self._numbers_per_item()
 
     def blocks(self, rows: int | None = None, columns: int | None = None) -> Iterator[ScoreBlock]:
         """All scores, block by block, `(n, m, K)` each: row by row, with at most so many rows and columns."""
@@ -135,32 +136,45 @@ class Scorer:
         return self.gradients or (self._numbers <= LIGHT and (self.compile or not self.plan.has_layers))
 
     @property
+    def _pair_bytes(self) -> int:
+        """What a pair takes in a tile of its own; 0 where a block is one tile."""
+        return 0 if self._whole and not self.compile else self._numbers * self.work.itemsize
+
+    @property
+    def _least_bytes(self) -> int:
+        """What a block of one pair takes."""
+        return self._pair_bytes + (self.left + self.right + self._pair) * self.work.itemsize
+
+    @property
+    def _pair(self) -> int:
+        """About how many numbers a block holds for each pair beside its tile."""
+        return self._numbers + 1 if self._whole else 2 * self.plan.outputs()
+
+    @property
     def _tile_bytes(self) -> int:
-        share = self.max_bytes // 4
-        return share if self.compile or self.u.device.type != "cpu" else min(TILE_BYTES, share)
+        spare = max(0, self.max_bytes - self._least_bytes) // 4
+        limited = self.u.device.type == "cpu" and not self.compile
+        return self._pair_bytes + (min(TILE_BYTES, spare) if limited else spare)
 
     def _tile_size(self, rows: int, columns: int) -> tuple[int, int]:
         """How many rows and columns of a block are scored at a time."""
-        pairs = max(1, self._tile_bytes // (self._numbers * self.work.itemsize))
+        pairs = self._tile_bytes // self._pair_bytes
         columns = min(columns, pairs, TILE_COLUMNS)
         return min(rows, pairs // columns), columns
 
     def block_size(self, rows: int, columns: int) -> tuple[int, int]:
         """How many rows and columns, at most so many, a block may have."""
         rows, columns = min(rows, len(self.u)), min(columns, len(self.v))
-        left, right = self._numbers_per_item()
-        pair = self._numbers + 1 if self._whole else 2 * self.plan.outputs()
-        tile = 0 if self._whole and not self.compile else max(self._tile_bytes, self._numbers * self.work.itemsize)
-        least = tile + (left + right + pair) * self.work.itemsize
-        if least > self.max_bytes:
+        if self._least_bytes > self.max_bytes:
             raise ValueError(
                 f"max_bytes={self.max_bytes} is too small for a single pair of {type(self.plan.fusion).__name__}, "
-                f"which takes about {least}"
+                f"which takes about {self._least_bytes}"
             )
-        numbers = (self.max_bytes - tile) // self.work.itemsize
+        tile = self._tile_bytes if self._pair_bytes else 0
+        numbers, pair = (self.max_bytes - tile) // self.work.itemsize, self._pair
 
         def fitting(columns: int) -> int:
-            return (numbers - columns * right) // (left + columns * pair)
+            return (numbers - columns * self.right) // (self.left + columns * pair)
 
         while columns > 1 and fitting(columns) < min(rows, columns, ROWS):
             columns = (columns + 1) // 2

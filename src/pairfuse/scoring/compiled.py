@@ -24,7 +24,8 @@ def score_compiled(plan: Plan, u: Tensor, v: Tensor, factors: list[Factors]) -> 
         if tensor is not None:
             torch._dynamo.maybe_mark_dynamic(tensor, dim)  # or every new number of rows would compile anew
     try:
-        with torch._dynamo.config.patch(recompile_limit=MODELS):
+        with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=MODELS):
+            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")  # torch looks at it
             scores: Tensor = _compiled()(plan, u, v, factors)
     except Exception as error:  # whatever goes wrong in a compiler; an error of the model's own comes again without it
         reason = str(error).strip().partition("\n")[0]

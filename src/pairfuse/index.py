@@ -1,0 +1,95 @@
+"""A gallery in a faiss index, searched by a comparator's own scores. Needs the extra `faiss`."""
+
+from typing import Any
+
+import torch
+
+from pairfuse._checks import check_finite, check_int, check_top_k, require_package
+from pairfuse.all_pairs import Items, Side
+from pairfuse.comparator import SiameseComparator
+from pairfuse.scoring import TopK
+
+__all__ = ["FaissIndex"]
+
+
+class FaissIndex:
+    """An exact inner-product index of a gallery (`faiss.IndexFlatIP`), with the scores of `model.topk`.
+
+    Every gallery item is encoded once and kept as the vector that `model.inner_product_form` makes of it. What the
+    model learns later does not change the index: build it anew.
+
+    Args:
+        model: A comparator whose scores are inner products: a fusion with factors and a linear head with one output.
+        gallery: M items, as for `SiameseComparator.topk`; the right ones.
+        batch_size: How many items the encoder sees at a time.
+        progress: Show a progress bar; needs tqdm.
+
+    Attributes:
+        model: The comparator, which encodes the queries.
+        form: The `InnerProductForm` of the scores.
+        index: The faiss index, for `faiss.write_index` and all that faiss can do.
+
+    Raises:
+        ImportError: faiss is not installed.
+        TypeError: The model is no comparator, or the items are of the wrong kind.
+        ValueError: The model's scores are no inner products, there are no items, or an embedding is not finite.
+
+    References:
+        Johnson, Douze and Jégou, *Billion-scale similarity search with GPUs*, 2017, arXiv:1702.08734.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4), "squared-diff")
+        >>> gallery, queries = torch.randn(100, 8), torch.randn(3, 8)
+        >>> index = pf.index.FaissIndex(model, gallery)
+        >>> values, indices = index.search(queries, k=5)
+        >>> torch.equal(indices, model.topk(queries, gallery, k=5).indices)
+        True
+    """
+
+    def __init__(
+        self, model: SiameseComparator, gallery: Items, *, batch_size: int = 256, progress: bool = False
+    ) -> None:
+        if not isinstance(model, SiameseComparator):
+            raise TypeError(f"FaissIndex expects model to be a SiameseComparator, got {type(model).__name__}")
+        faiss: Any = require_package("faiss", "faiss")
+        self.model = model
+        model.inner_product_form()  # what has no such form is refused before anything is encoded
+        v = self._embed("gallery", gallery, "right", batch_size, progress)
+        origin = v.mean(0) if model.fusion.in_features == model.fusion.in2_features else None
+        self.form = model.inner_product_form(origin=origin)
+        self.index: Any = faiss.IndexFlatIP(self.form.features)
+        for block in torch.split(v, 65_536):
+            self.index.add(self.form.to_gallery(block).float().numpy(force=True))
+
+    def __len__(self) -> int:
+        """How many items the gallery holds."""
+        return int(self.index.ntotal)
+
+    def search(self, queries: Items, k: int, *, batch_size: int = 256, progress: bool = False) -> TopK:
+        """The k items of the gallery that score highest for each query.
+
+        Args:
+            queries: N items; the left ones.
+            k: How many, at most M.
+            batch_size: How many items the encoder sees at a time.
+            progress: Show a progress bar; needs tqdm.
+
+        Returns:
+            `(values, indices)`, both `(N, k)`, best first, on the CPU: those of `model.topk` but for rounding, with
+            float32 values.
+
+        Raises:
+            TypeError: The items are of the wrong kind.
+            ValueError: k is larger than the gallery, there are no items, or an embedding is not finite.
+        """
+        k = check_int("search", "k", k)
+        check_top_k("search", k, 0, len(self), exclude_self=False)
+        u = self._embed("queries", queries, "left", batch_size, progress)
+        values, indices = self.index.search(self.form.to_query(u).float().numpy(force=True), k)
+        return TopK(torch.from_numpy(values) + self.form.constant.float().cpu(), torch.from_numpy(indices))
+
+    def _embed(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> torch.Tensor:
+        embeddings = self.model._encode_items(name, items, side, batch_size, progress)
+        check_finite("FaissIndex", **{name: embeddings})
+        return embeddings

@@ -1,0 +1,173 @@
+"""The methods for all pairs: what they take, what they return, what they leave as it was."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_scoring import HEADS, build, least_budget, randn
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import pairfuse as pf
+
+
+class Counts(nn.Module):
+    """An encoder that counts the items it has seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(4, 3), 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return self.layer(x)
+
+
+class Items(Dataset):
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index]
+
+
+def test_each_item_is_encoded_once_whatever_holds_it():
+    model = pf.SiameseComparator(Counts(), "product", embedding_dim=3)
+    x1, x2 = torch.randn(7, 4), torch.randn(5, 4)
+    due = model.score_matrix(x1, x2)
+    for left, right in (
+        (Items(x1), Items(x2)),
+        (TensorDataset(x1), DataLoader(Items(x2), 2)),
+        (x1, DataLoader(TensorDataset(x2), 5)),
+    ):
+        model.encoder.seen = 0
+        torch.testing.assert_close(model.score_matrix(left, right, batch_size=3), due)
+        assert model.encoder.seen == 12
+
+
+def test_nested_items():
+    class Bag(nn.Module):
+        embedding_dim = 3
+
+        def forward(self, x):
+            return x["a"] + x["b"]
+
+    x = {"a": torch.randn(5, 3), "b": torch.randn(5, 3)}
+    model = pf.SiameseComparator(Bag(), "product")
+    torch.testing.assert_close(model.score_matrix(x, x, batch_size=2), model.score_matrix(x, x))
+
+
+def test_mode_and_gradients_are_as_before_also_after_an_error():
+    model = pf.SiameseComparator(nn.Sequential(nn.Linear(4, 3), nn.Dropout()), "product", embedding_dim=3)
+    scores = model.score_matrix(torch.randn(2, 4), torch.randn(2, 4))
+    assert not scores.requires_grad
+    assert model.training
+    assert model.encoder[1].training
+    with pytest.raises(RuntimeError):
+        model.score_matrix(torch.randn(2, 4), torch.randn(2, 5))
+    assert model.training
+
+
+@given(data=st.data())
+def test_topk_is_that_of_the_matrix(data):
+    """Values and indices, for any k, any blocks, and with a set against itself."""
+    name = data.draw(st.sampled_from(["product", "abs-diff", "symmetric", "ntn"]))
+    n, m = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 9))
+    exclude = data.draw(st.booleans())
+    model = build(name, HEADS[data.draw(st.sampled_from(["linear", "mlp"]))], 3)
+    v = randn(m, 3, seed=1)
+    u = v if exclude else randn(n, 3)
+    k = data.draw(st.integers(1, m - exclude))
+    budget = least_budget(model, u, v) + data.draw(st.integers(0, 1000))
+    found = model.topk(u, v, k, exclude_self=exclude, max_bytes=budget)
+    scores = model.score_matrix(u, v)
+    if exclude:
+        scores.fill_diagonal_(-torch.inf)
+    due = scores.topk(k)
+    torch.testing.assert_close(found.values, due.values)
+    assert torch.equal(found.indices, due.indices)
+
+
+def test_topk_over_several_chunks_of_the_gallery(monkeypatch):
+    monkeypatch.setattr("pairfuse.scoring.best.BLOCK", 7)
+    model = build("product", HEADS["linear"], 3)
+    u, v = randn(5, 3), randn(50, 3, seed=1)
+    values, indices = model.topk(u, v, k=10)
+    due = model.score_matrix(u, v).topk(10)
+    torch.testing.assert_close(values, due.values)
+    assert torch.equal(indices, due.indices)
+
+
+GOOD = randn(4, 3, dtype=torch.float32)
+MODEL = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: MODEL.topk(GOOD, GOOD, 5), ValueError, "topk expects k of at most 4, the gallery's, got k=5"),
+        (lambda: MODEL.topk(GOOD, GOOD, 4, exclude_self=True), ValueError, "at most 3, the gallery's others, got k=4"),
+        (lambda: MODEL.topk(GOOD[:2], GOOD, 1, exclude_self=True), ValueError, "got 2 queries and a gallery of 4"),
+        (lambda: MODEL.topk(GOOD, GOOD, 0), ValueError, "topk expects k to be at least 1, got 0"),
+        (lambda: MODEL.topk(GOOD[:0], GOOD, 1), ValueError, "queries must hold at least one item, got none"),
+        (lambda: MODEL.topk(GOOD, GOOD[:0], 1), ValueError, "gallery must hold at least one item, got none"),
+        (lambda: MODEL.topk(GOOD, GOOD * torch.nan, 1), ValueError, "topk expects finite gallery, got 12 of 12 values"),
+        (lambda: MODEL.score_matrix(GOOD, "x"), TypeError, "a Dataset or a DataLoader of items, got str"),
+        (lambda: MODEL.score_matrix(GOOD, GOOD, max_bytes=1), ValueError, "max_bytes=1 is too small for a single pair"),
+        (lambda: MODEL.score_matrix(GOOD, GOOD, max_bytes=0), ValueError, "expects max_bytes to be at least 1, got 0"),
+        (
+            lambda: MODEL.score_matrix(GOOD, GOOD, batch_size=0),
+            ValueError,
+            "expects batch_size to be at least 1",
+        ),
+        (
+            lambda: MODEL.score_embeddings(GOOD, GOOD[:, :2]),
+            ValueError,
+            "u of shape (N, 3) and v of shape (M, 3)",
+        ),
+        (lambda: MODEL.score_embeddings(GOOD[0], GOOD), ValueError, "got u of shape (3,) and v of shape (4, 3)"),
+        (
+            lambda: MODEL.score_embeddings(GOOD.to("meta"), GOOD),
+            ValueError,
+            "on one device, got u on meta and v on",
+        ),
+        (lambda: MODEL.score_embeddings(GOOD.long(), GOOD), TypeError, "expects floating-point embeddings"),
+        (lambda: MODEL.score_embeddings([1.0], GOOD), TypeError, "expects u to be a tensor, got list"),
+    ],
+)
+def test_bad_input(call, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        call()
+
+
+def test_several_logits_have_no_order():
+    model = pf.SiameseComparator(nn.Identity(), "product", nn.Linear(3, 2), embedding_dim=3)
+    with pytest.raises(ValueError, match="topk expects a head with one output, got 2: use score_matrix"):
+        model.topk(GOOD, GOOD, 1)
+
+
+def test_no_embeddings_no_scores():
+    assert MODEL.score_embeddings(GOOD[:0], GOOD).shape == (0, 4)
+    assert MODEL.score_embeddings(GOOD, GOOD[:0]).shape == (4, 0)
+
+
+def test_training_on_all_pairs_of_a_batch():
+    """B encodes, B² pairs: an in-batch loss reaches the encoder."""
+    model = pf.SiameseComparator(nn.Linear(4, 3))
+    x = torch.randn(6, 4)
+    embeddings = model.encode(x)
+    logits = model.score_embeddings(embeddings, embeddings)
+    nn.functional.binary_cross_entropy_with_logits(logits, torch.eye(6)).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.encoder.parameters())
+
+
+def test_progress_is_shown_where_it_is_asked_for(capsys):
+    MODEL.score_matrix(GOOD, GOOD, progress=True)
+    assert "encoding x1" in capsys.readouterr().err
+    MODEL.score_matrix(GOOD, GOOD)
+    assert capsys.readouterr().err == ""
