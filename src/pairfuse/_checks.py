@@ -89,7 +89,7 @@ def check_top_k(owner: str, k: int, queries: int, gallery: int, exclude_self: bo
 def check_finite(owner: str, **tensors: Tensor) -> None:
     """Raise if a tensor, named by its argument, holds NaN or infinity."""
     for argument, tensor in tensors.items():
-        if not tensor.isfinite().all():
+        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():  # without an array of its size
             bad = int((~tensor.isfinite()).sum())
             raise ValueError(f"{owner} expects finite {argument}, got {bad} of {tensor.numel()} values NaN or infinite")
 

@@ -30,7 +30,19 @@ def encode_items(
     embeddings = [encode(_on(device, batch)) for batch in batches]
     if not embeddings:
         raise ValueError(f"{name} must hold at least one item, got none")
-    return torch.cat(embeddings)
+    return embeddings[0] if len(embeddings) == 1 else _join(embeddings)
+
+
+def _join(embeddings: list[Tensor]) -> Tensor:
+    """All rows as one tensor; each batch is freed as soon as it is copied, so that memory is not needed twice."""
+    joined = embeddings[0].new_empty(sum(map(len, embeddings)), embeddings[0].shape[1])
+    embeddings.reverse()
+    start = 0
+    while embeddings:
+        batch = embeddings.pop()
+        joined[start : start + len(batch)] = batch
+        start += len(batch)
+    return joined
 
 
 def _batches(name: str, items: Any, batch_size: int) -> Iterator[Batch]:

@@ -73,7 +73,9 @@ def score_pairs(factors: Factors) -> Tensor:
     if len(left) == 1:
         if base is None:
             return (left[0] @ right[0].mT)[..., None]
-        return torch.addmm(base[..., 0], left[0], right[0].mT)[..., None]
+        if row is None or column is None:
+            return torch.addmm(base[..., 0], left[0], right[0].mT)[..., None]
+        return base[..., 0].addmm_(left[0], right[0].mT)[..., None]  # (N, M) already: no second array of it
     shared = len(right) == 1  # then (1, M, R) @ (N, R, K), which puts the outputs side by side, as layers want them
     scores = right @ left.permute(1, 2, 0) if shared else torch.einsum("knr,kmr->nmk", left, right)
     return scores if base is None else scores + base

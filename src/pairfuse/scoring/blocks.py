@@ -147,7 +147,7 @@ class Scorer:
 
     @property
     def _pair(self) -> int:
-        """About how many numbers a block holds for each pair beside its tile."""
+        """About how many numbers a block, and the one before it, hold for each pair beside a tile."""
         return self._numbers + 1 if self._whole else 2 * self.plan.outputs()
 
     @property
@@ -171,7 +171,9 @@ class Scorer:
                 f"which takes about {self._least_bytes}"
             )
         tile = self._tile_bytes if self._pair_bytes else 0
-        numbers, pair = (self.max_bytes - tile) // self.work.itemsize, self._pair
+        libraries = self.max_bytes // 16  # what a matrix product allocates for itself
+        pair = self._pair
+        numbers = max((self.max_bytes - tile - libraries) // self.work.itemsize, self.left + self.right + pair)
 
         def fitting(columns: int) -> int:
             return (numbers - columns * self.right) // (self.left + columns * pair)
