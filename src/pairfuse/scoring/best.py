@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pairfuse.scoring.blocks import Scorer
 
-BLOCK = 2048  # rows and columns of a block on a CPU: as many as stay in its cache
+BLOCK = 1024  # rows and columns of a block on a CPU: as many as stay in its cache
 DEVICE_BLOCK = 32_768
 
 

@@ -18,7 +18,9 @@ from pairfuse.scoring.plan import Plan
 MAX_BYTES = 256 * 2**20
 TILE_BYTES = 8 * 2**20  # on a CPU: what is gone over several times had better stay in the cache
 TILE_COLUMNS = 2048
+LIBRARY_BYTES = 12 * 2**20  # what a matrix product may allocate for itself
 LIGHT = 16  # numbers a pair, at most, of a block that is not worth cutting into tiles
+SAMPLE = 1024  # right embeddings whose mean is near enough to all of them
 ROWS = 256  # that a block should have, so that what is computed for each of its columns serves many
 
 
@@ -69,7 +71,8 @@ class Scorer:
         self.max_bytes = max_bytes
         self.compile = compile
         self.progress = progress
-        origin = v.detach().mean(0, dtype=self.work) if len(v) else None
+        some = v.detach()[:: max(1, len(v) // SAMPLE)]
+        origin = some.mean(0, dtype=self.work) if len(v) else None
         self.plan = Plan(fusion, head, origin, split=self.work == wide)
         self.left, self.right = self._numbers_per_item()
 
@@ -171,7 +174,7 @@ class Scorer:
                 f"which takes about {self._least_bytes}"
             )
         tile = self._tile_bytes if self._pair_bytes else 0
-        libraries = self.max_bytes // 16  # what a matrix product allocates for itself
+        libraries = min(LIBRARY_BYTES, self.max_bytes // 4)
         pair = self._pair
         numbers = max((self.max_bytes - tile - libraries) // self.work.itemsize, self.left + self.right + pair)
 
