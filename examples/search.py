@@ -1,0 +1,109 @@
+"""Train a comparison of digits, then search with it: all pairs, the best of a gallery, a faiss index.
+
+A small network embeds 8 × 8 images, the fusion multiplies two embeddings, one linear layer says "same digit" or
+"different". A batch of 64 images trains on all 4,096 pairs. Then each test image looks for its nearest five among
+the training images, by the learned comparison itself, and the five vote.
+
+    python examples/search.py
+    python examples/search.py --epochs 5 --plot digits.png
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import faiss
+import matplotlib.pyplot as plt
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import pairfuse as pf
+
+NEIGHBOURS = 5
+
+
+def load(seed: int) -> list[Tensor]:
+    """1,797 images of digits from scikit-learn: gallery and query images in [0, 1], and their digits."""
+    images, digits = load_digits(return_X_y=True)
+    parts = train_test_split(images / 16, digits, test_size=0.3, random_state=seed, stratify=digits)
+    return [torch.as_tensor(part, dtype=torch.float32 if part.ndim == 2 else torch.int64) for part in parts]
+
+
+def train(model: pf.SiameseComparator, images: Tensor, digits: Tensor, epochs: int) -> None:
+    """Each batch is encoded once, and all its pairs are scored: 64 images, 4,096 pairs."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    loss_function = nn.BCEWithLogitsLoss()
+    for _ in tqdm(range(epochs), desc="training"):
+        for batch in torch.split(torch.randperm(len(images)), 64):
+            embeddings = model.encode(images[batch])
+            same = (digits[batch, None] == digits[batch]).float()
+            loss = loss_function(model.score_embeddings(embeddings, embeddings), same)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def vote(digits: Tensor, indices: Tensor) -> Tensor:
+    """The digit that most of the neighbours show."""
+    return digits[indices].mode(dim=1).values
+
+
+def draw(queries: Tensor, gallery: Tensor, found: pf.scoring.TopK, right: Tensor, path: Path) -> None:
+    """Eight queries, each above its neighbours: the wrong ones first, if there are any."""
+    shown = right.long().argsort(stable=True)[:8]
+    figure, axes = plt.subplots(1 + NEIGHBOURS, len(shown), figsize=(8, 6.4), layout="constrained")
+    for column, query in zip(axes.T, shown.tolist(), strict=True):
+        images = [queries[query], *gallery[found.indices[query]]]
+        titles = ["query", *(f"{value:.1f}" for value in found.values[query].tolist())]
+        for axis, image, title in zip(column, images, titles, strict=True):
+            axis.imshow(image.view(8, 8), cmap="gray_r")
+            axis.set_title(title, fontsize=8, color="black" if right[query] else "tab:red")
+            axis.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, search, compare, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, help="where to draw eight queries and their neighbours")
+    options = parser.parse_args(arguments)
+
+    torch.manual_seed(options.seed)
+    gallery, queries, gallery_digits, query_digits = load(options.seed)
+    encoder = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32))
+    model = pf.SiameseComparator(encoder, "squared-diff")
+    train(model, gallery, gallery_digits, options.epochs)
+
+    scores = model.score_matrix(queries, gallery)  # every query against every gallery image, each encoded once
+    same = query_digits[:, None] == gallery_digits
+    right = ((scores > 0) == same).float().mean()
+    print(f"{scores.numel():,} pairs: {right:.1%} told right")
+
+    found = model.topk(queries, gallery, k=NEIGHBOURS)  # block by block, never the whole matrix
+    by_score = vote(gallery_digits, found.indices) == query_digits
+    print(f"digit of {NEIGHBOURS} neighbours: {by_score.float().mean():.1%} right")
+
+    index = pf.index.FaissIndex(model, gallery)  # the same scores, as inner products
+    print(f"faiss finds the same: {torch.equal(index.search(queries, NEIGHBOURS).indices, found.indices)}")
+
+    with tempfile.TemporaryDirectory() as folder:  # what a server needs: the index, and vectors for the queries
+        path = str(Path(folder) / "gallery.faiss")
+        faiss.write_index(index.index, path)
+        vectors = index.form.to_query(model.encode_items(queries))
+        values, indices = faiss.read_index(path).search(vectors.numpy(), NEIGHBOURS)
+    same_ids = torch.equal(torch.from_numpy(indices), found.indices)
+    gap = (torch.from_numpy(values) + index.form.constant - found.values).abs().max()
+    print(f"from the file on disk: the same: {same_ids}, scores apart by {gap:.0e} at most")
+
+    if options.plot:
+        draw(queries, gallery, found, by_score, options.plot)
+
+
+if __name__ == "__main__":
+    main()
