@@ -1,8 +1,8 @@
 """Train a comparison of digits, then search with it: all pairs, the best of a gallery, a faiss index.
 
-A small network embeds 8 × 8 images, the fusion multiplies two embeddings, one linear layer says "same digit" or
-"different". A batch of 64 images trains on all 4,096 pairs. Then each test image looks for its nearest five among
-the training images, by the learned comparison itself, and the five vote.
+A small network embeds 8 × 8 images, the fusion squares the differences of two embeddings, one linear layer says "same
+digit" or "different". A batch of 64 images trains on all 4,096 pairs. Then each test image looks for its nearest five
+among the training images, by the learned comparison itself, and the five vote.
 
     python examples/search.py
     python examples/search.py --epochs 5 --plot digits.png
@@ -51,19 +51,24 @@ def vote(digits: Tensor, indices: Tensor) -> Tensor:
     return digits[indices].mode(dim=1).values
 
 
-def draw(queries: Tensor, gallery: Tensor, found: pf.scoring.TopK, right: Tensor, path: Path) -> None:
-    """Eight queries, each above its neighbours: the wrong ones first, if there are any."""
-    shown = right.long().argsort(stable=True)[:8]
+def draw(images: list[Tensor], digits: list[Tensor], found: pf.scoring.TopK, right: Tensor, path: Path) -> None:
+    """Queries above their neighbours, with the scores: up to four whose vote is wrong, in red, then some others."""
+    (gallery, queries), (gallery_digits, query_digits) = images, digits
+    order = right.long().argsort(stable=True)
+    wrong = min(4, int((~right).sum()))
+    shown = torch.cat([order[:wrong], order[len(order) - 8 + wrong :]]).tolist()
     figure, axes = plt.subplots(1 + NEIGHBOURS, len(shown), figsize=(8, 6.4), layout="constrained")
-    for column, query in zip(axes.T, shown.tolist(), strict=True):
-        images = [queries[query], *gallery[found.indices[query]]]
-        titles = ["query", *(f"{value:.1f}" for value in found.values[query].tolist())]
-        for axis, image, title in zip(column, images, titles, strict=True):
-            axis.imshow(image.view(8, 8), cmap="gray_r")
-            axis.set_title(title, fontsize=8, color="black" if right[query] else "tab:red")
+    for column, query in zip(axes.T, shown, strict=True):
+        hits, scores = found.indices[query], found.values[query]
+        labels = [f"query: {query_digits[query]}"]
+        labels += [f"{digit}, score {score:.1f}" for digit, score in zip(gallery_digits[hits], scores, strict=True)]
+        for axis, image, label in zip(column, [queries[query], *gallery[hits]], labels, strict=True):
+            axis.imshow(image.view(8, 8).numpy(), cmap="gray_r")
+            axis.set_title(label, fontsize=8, color="black" if right[query] else "tab:red")
             axis.axis("off")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -82,8 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     scores = model.score_matrix(queries, gallery)  # every query against every gallery image, each encoded once
     same = query_digits[:, None] == gallery_digits
-    right = ((scores > 0) == same).float().mean()
-    print(f"{scores.numel():,} pairs: {right:.1%} told right")
+    hits, rejections = (scores[same] > 0).float().mean(), (scores[~same] <= 0).float().mean()
+    print(f"{scores.numel():,} pairs: {hits:.1%} of the same and {rejections:.1%} of the different told right")
 
     found = model.topk(queries, gallery, k=NEIGHBOURS)  # block by block, never the whole matrix
     by_score = vote(gallery_digits, found.indices) == query_digits
@@ -102,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"from the file on disk: the same: {same_ids}, scores apart by {gap:.0e} at most")
 
     if options.plot:
-        draw(queries, gallery, found, by_score, options.plot)
+        draw([gallery, queries], [gallery_digits, query_digits], found, by_score, options.plot)
 
 
 if __name__ == "__main__":
