@@ -145,6 +145,25 @@ def test_bad_input(call, error, words):
         call()
 
 
+def test_nothing_is_its_own_neighbour():
+    x = torch.arange(5.0)[:, None] ** 2
+    model = pf.SiameseComparator(nn.Identity(), "squared-diff", embedding_dim=1)
+    found = model.topk(x, x, k=4, exclude_self=True)
+    assert found.indices[:, 0].tolist() == [1, 0, 1, 2, 3]
+    assert (found.indices != torch.arange(5)[:, None]).all()
+    assert found.values.isfinite().all()
+
+
+def test_scores_that_overflow_are_refused():
+    """inf − inf is NaN, which would come first."""
+    x = torch.full((2, 3), 1e30)
+    model = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.tensor([[1.0, -1.0, 0.0]]))
+    with pytest.raises(ValueError, match="topk expects finite scores, got NaN: the embeddings or the head's weights"):
+        model.topk(x, x, k=1)
+
+
 def test_several_logits_have_no_order():
     model = pf.SiameseComparator(nn.Identity(), "product", nn.Linear(3, 2), embedding_dim=3)
     with pytest.raises(ValueError, match="topk expects a head with one output, got 2: use score_matrix"):

@@ -63,6 +63,15 @@ def test_an_origin_saves_squared_differences_from_cancelling():
     assert errors[1] < 1e-3 < errors[0]
 
 
+def test_dropout_in_train_mode_is_off():
+    model = pf.SiameseComparator(nn.Linear(4, 3), "product", nn.Sequential(nn.Dropout(), nn.Linear(3, 1))).train()
+    u, v = torch.randn(2, 3), torch.randn(2, 3)
+    form = model.inner_product_form()
+    with torch.no_grad():
+        due = model.eval().score_embeddings(u, v)
+    torch.testing.assert_close(form.to_query(u) @ form.to_gallery(v).T + form.constant, due)
+
+
 LINEAR = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
 
 
@@ -81,6 +90,13 @@ LINEAR = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
         ),
         (
             lambda: pf.SiameseComparator(nn.Linear(4, 3), "product", nn.Linear(3, 2)).inner_product_form(),
+            ValueError,
+            "expects a linear head with one output",
+        ),
+        (
+            lambda: pf.SiameseComparator(
+                nn.Linear(4, 3), "product", nn.Sequential(nn.Linear(3, 1), nn.Tanh())
+            ).inner_product_form(),
             ValueError,
             "expects a linear head with one output",
         ),

@@ -19,6 +19,8 @@ LIMIT = 48  # MiB
         ("blocks", 4_000, 8_000, "symmetric", "linear"),
         ("blocks", 2_000, 8_000, "concat", "mlp"),  # 4 GiB of hidden features
         ("blocks", 1_000, 2_000, "symmetric", "mlp"),
+        ("compiled", 2_000, 4_000, "abs-diff", "linear"),  # 2 GiB of differences
+        ("compiled", 2_000, 8_000, "concat", "mlp"),
         ("topk", 500, 200_000, "product", "linear"),
         ("topk", 50, 100_000, "concat", "mlp"),
     ],

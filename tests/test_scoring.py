@@ -91,6 +91,7 @@ def test_gradients_are_those_of_forward(fusion, head):
     found = torch.autograd.grad((model.score_embeddings(*given) * towards).sum(), tensors)
     for x, y in zip(found, due, strict=True):
         assert_equal(x, y, 1e-12)
+    assert model.score_embeddings(*given, max_bytes=1).requires_grad  # everything is kept: no budget could hold
 
 
 @each_fusion
@@ -136,6 +137,7 @@ def test_half_precision(name, dtype):
     u, v = randn(5, 8, dtype=dtype), randn(3, 8, seed=1, dtype=dtype)
     with torch.no_grad():
         scores = model.score_embeddings(u, v)
+        assert {parameter.dtype for parameter in model.parameters()} == {dtype}  # a copy was widened
         due = paired(model.double(), u.double(), v.double())
     assert scores.dtype == dtype
     assert_equal(scores.double(), due, torch.finfo(dtype).eps)

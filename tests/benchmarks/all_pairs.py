@@ -238,9 +238,13 @@ def table(device: str) -> None:
         ours, theirs = median_of(
             row.rounds, lambda r=row: seconds(r.ours, device), lambda r=row: seconds(r.theirs, device)
         )
-        print(
-            f"| {row.what} | {ours * 1e3:.3g} | {row.beside} | {theirs * 1e3:.3g} | {theirs / ours:.2f} |", flush=True
-        )
+        cells = row.what, short(ours * 1e3), row.beside, short(theirs * 1e3), short(theirs / ours)
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def short(number: float) -> str:
+    """About three digits."""
+    return f"{number:,.{max(0, 3 - len(str(int(number))))}f}"
 
 
 @torch.no_grad()
