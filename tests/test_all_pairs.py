@@ -145,6 +145,41 @@ def test_bad_input(call, error, words):
         call()
 
 
+def test_blocks_are_made_in_eval_mode_and_between_them_all_is_as_before():
+    """Also for a loop that trains meanwhile, and for one that stops half-way."""
+    head = nn.Sequential(nn.Dropout(0.9), nn.Linear(3, 1))
+    model = pf.SiameseComparator(nn.Linear(4, 3), "product", head).train()
+    x = torch.randn(6, 4)
+    due = model.score_matrix(x, x)
+    blocks = model.iter_score_blocks(x, x, max_bytes=1000)
+    assert head.training
+    for rows, columns, scores in blocks:
+        assert head.training
+        assert torch.is_grad_enabled()
+        assert not scores.requires_grad
+        torch.testing.assert_close(scores, due[rows, columns])
+    next(model.iter_score_blocks(x, x))
+    assert head.training
+
+
+def test_blocks_come_row_by_row_and_what_is_wrong_is_said_at_once():
+    corners = [(rows.start, columns.start) for rows, columns, _ in MODEL.iter_score_blocks(GOOD, GOOD, max_bytes=400)]
+    assert corners == sorted(corners)
+    assert len(corners) > 4
+    with pytest.raises(ValueError, match="max_bytes=1 is too small"):
+        MODEL.iter_score_blocks(GOOD, GOOD, max_bytes=1)
+
+
+def test_encode_items():
+    model = pf.SiameseComparator(nn.Linear(4, 3), "bilinear", right_encoder=nn.Linear(2, 3))
+    x = torch.randn(5, 2)
+    found = model.encode_items(TensorDataset(x), side="right", batch_size=2)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, model.right_encoder(x).detach())
+    with pytest.raises(ValueError, match="side must be 'left' or 'right', got 'both'"):
+        model.encode_items(x, side="both")
+
+
 def test_nothing_is_its_own_neighbour():
     x = torch.arange(5.0)[:, None] ** 2
     model = pf.SiameseComparator(nn.Identity(), "squared-diff", embedding_dim=1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pairfuse as pf
-from pairfuse.fusions import MFB, NTN, Bilinear, Max, PowerNormalized, Stack, Symmetrized
+from pairfuse.fusions import MFB, NTN, Bilinear, Diff, Max, PowerNormalized, SquaredDiff, Stack, Symmetrized
 from pairfuse.heads import split_head
 from pairfuse.scoring import Scorer
 
@@ -184,12 +184,22 @@ def test_weights_that_are_zero_get_their_gradient():
     assert due[0, 1] != 0
 
 
-def test_a_common_offset_does_not_cancel_squared_differences():
-    model = build("squared-diff", HEADS["linear"], 8, torch.float32)
+@pytest.mark.parametrize(
+    "fusion",
+    [
+        "squared-diff",
+        lambda width: Stack([SquaredDiff(width), Diff(width)]),
+        lambda width: Symmetrized(Stack([SquaredDiff(width), Stack([SquaredDiff(width)])])),
+    ],
+    ids=["alone", "in a stack", "in stacks, made symmetric"],
+)
+def test_a_common_offset_does_not_cancel_squared_differences(fusion):
+    model = build(fusion, HEADS["linear"], 8, torch.float32)
     u, v = randn(5, 8, dtype=torch.float32) + 1000, randn(5, 8, seed=1, dtype=torch.float32) + 1000
     with torch.no_grad():
         due = paired(model.double(), u.double(), v.double())
         assert_equal(model.float().score_embeddings(u, v).double(), due, 1e-4)
+    assert all(part.origin is None for part in model.modules() if isinstance(part, SquaredDiff))  # of the scorer's own
 
 
 def test_hooks_are_called():

@@ -165,9 +165,9 @@ class AllPairs(nn.Module):
             >>> for rows, columns, scores in model.iter_score_blocks(x, x):
             ...     matrix[rows, columns] = scores
         """
-        with torch.no_grad(), eval_mode(self):
-            u = self._encode_items("x1", x1, "left", batch_size, progress)
-            v = self._encode_items("x2", x2, "right", batch_size, progress)
+        u = self._encode_items("x1", x1, "left", batch_size, progress)
+        v = self._encode_items("x2", x2, "right", batch_size, progress)
+        with torch.no_grad(), eval_mode(self):  # what the scorer sees of the head depends on both
             blocks = self._scorer("iter_score_blocks", u, v, max_bytes, compile, progress).blocks()
         return self._one_by_one(blocks)
 
