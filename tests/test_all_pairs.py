@@ -48,6 +48,9 @@ def test_each_item_is_encoded_once_whatever_holds_it():
         model.encoder.seen = 0
         torch.testing.assert_close(model.score_matrix(left, right, batch_size=3), due)
         assert model.encoder.seen == 12
+    model.encoder.seen = 0
+    model.topk(x1, x1, k=2, exclude_self=True)
+    assert model.encoder.seen == 7
 
 
 def test_nested_items():
@@ -105,6 +108,7 @@ def test_topk_over_several_chunks_of_the_gallery(monkeypatch):
 
 GOOD = randn(4, 3, dtype=torch.float32)
 MODEL = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
+LINEAR = pf.SiameseComparator(nn.Linear(3, 3), "product")
 
 
 @pytest.mark.parametrize(
@@ -117,13 +121,48 @@ MODEL = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
         (lambda: MODEL.topk(GOOD[:0], GOOD, 1), ValueError, "queries must hold at least one item, got none"),
         (lambda: MODEL.topk(GOOD, GOOD[:0], 1), ValueError, "gallery must hold at least one item, got none"),
         (lambda: MODEL.topk(GOOD, GOOD * torch.nan, 1), ValueError, "topk expects finite gallery, got 12 of 12 values"),
+        (
+            lambda: MODEL.topk(DataLoader(GOOD, 2, shuffle=True), GOOD, 1),
+            ValueError,
+            "queries must keep its order, got a DataLoader that shuffles: pass shuffle=False",
+        ),
+        (
+            lambda: MODEL.topk(GOOD, DataLoader(GOOD, 3, drop_last=True), 1),
+            ValueError,
+            "gallery must give all 4 items, got a DataLoader with drop_last=True",
+        ),
+        (
+            lambda: LINEAR.score_matrix(TensorDataset(GOOD, torch.ones(4)), GOOD),
+            ValueError,
+            "x1 is [shape (4, 3), shape (4,)]: if the encoder takes only the first, pass that alone",
+        ),
+        (
+            lambda: MODEL.score_matrix(["a", "b"], GOOD),
+            TypeError,
+            "x1 must be a tensor, or nested dicts, tuples or lists of tensors, got str",
+        ),
+        (
+            lambda: MODEL.score_matrix(Items([{"x": row, "text": "abc"} for row in GOOD]), GOOD),
+            TypeError,
+            "x1 must be a tensor, or nested dicts, tuples or lists of tensors, got str",
+        ),
+        (
+            lambda: MODEL.score_embeddings(GOOD.double(), GOOD),
+            ValueError,
+            "expects u of the model's dtype, got u of torch.float64 and the model of torch.float32",
+        ),
+        (
+            lambda: MODEL.score_embeddings(GOOD.to("meta"), GOOD.to("meta")),
+            ValueError,
+            "expects u on the model's device, got u on meta and the model on cpu",
+        ),
         (lambda: MODEL.score_matrix(GOOD, "x"), TypeError, "a Dataset or a DataLoader of items, got str"),
         (lambda: MODEL.score_matrix(GOOD, GOOD, max_bytes=1), ValueError, "max_bytes=1 is too small for a single pair"),
         (lambda: MODEL.score_matrix(GOOD, GOOD, max_bytes=0), ValueError, "expects max_bytes to be at least 1, got 0"),
         (
             lambda: MODEL.score_matrix(GOOD, GOOD, batch_size=0),
             ValueError,
-            "expects batch_size to be at least 1",
+            "encoding x1 expects batch_size to be at least 1",
         ),
         (
             lambda: MODEL.score_embeddings(GOOD, GOOD[:, :2]),
@@ -199,15 +238,39 @@ def test_scores_that_overflow_are_refused():
         model.topk(x, x, k=1)
 
 
+def test_an_encoder_s_own_error_is_kept_and_says_what_it_was_given():
+    with pytest.raises(RuntimeError) as error:
+        LINEAR.score_matrix(GOOD, GOOD[:, :2])
+    assert error.value.__notes__ == ["encoder Linear was given x2: shape (4, 2)"]
+
+
+def test_k_is_checked_before_anything_is_encoded():
+    model = pf.SiameseComparator(Counts(), "product", embedding_dim=3)
+    with pytest.raises(ValueError, match="k of at most 5"):
+        model.topk(torch.randn(7, 4), Items(torch.randn(5, 4)), k=6)
+    assert model.encoder.seen == 0
+
+
+def test_modules_whose_train_does_more_than_set_a_flag():
+    class Merges(nn.Linear):
+        """As LoRA layers do: weights are merged in eval mode and taken apart in train mode."""
+
+        merged = False
+
+        def train(self, mode=True):
+            self.merged = not mode
+            return super().train(mode)
+
+    model = pf.SiameseComparator(Merges(4, 3), "product")
+    model.score_matrix(torch.randn(2, 4), torch.randn(2, 4))
+    assert model.encoder.training
+    assert not model.encoder.merged
+
+
 def test_several_logits_have_no_order():
     model = pf.SiameseComparator(nn.Identity(), "product", nn.Linear(3, 2), embedding_dim=3)
     with pytest.raises(ValueError, match="topk expects a head with one output, got 2: use score_matrix"):
         model.topk(GOOD, GOOD, 1)
-
-
-def test_no_embeddings_no_scores():
-    assert MODEL.score_embeddings(GOOD[:0], GOOD).shape == (0, 4)
-    assert MODEL.score_embeddings(GOOD, GOOD[:0]).shape == (4, 0)
 
 
 def test_training_on_all_pairs_of_a_batch():

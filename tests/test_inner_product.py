@@ -72,6 +72,18 @@ def test_dropout_in_train_mode_is_off():
     torch.testing.assert_close(form.to_query(u) @ form.to_gallery(v).T + form.constant, due)
 
 
+def test_a_hook_or_a_patch_is_not_overlooked():
+    for alter in (
+        lambda model: model.head.register_forward_hook(lambda module, inputs, output: -output),
+        lambda model: model.fusion.register_forward_pre_hook(lambda module, inputs: None),
+        lambda model: setattr(model.fusion, "fuse", lambda u, v: u),
+    ):
+        model = pf.SiameseComparator(nn.Linear(4, 3), "product")
+        alter(model)
+        with pytest.raises(ValueError, match="expects a fusion and a head without hooks or patched methods"):
+            model.inner_product_form()
+
+
 LINEAR = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
 
 

@@ -10,7 +10,15 @@ import pairfuse as pf
 SOURCE = Path(pf.__file__).parent
 ORDER = [
     *("_checks", "_batches", "_modes", "_progress"),
-    *("fusions.factors", "fusions._distances", "fusions.facts", "fusions.base", "fusions.stack", "fusions.registry"),
+    *(
+        "fusions.factors",
+        "fusions._distances",
+        "fusions.facts",
+        "fusions.base",
+        "fusions._shift",
+        "fusions.stack",
+        "fusions.registry",
+    ),
     *("fusions.additive", "fusions.elementwise", "fusions.cosine", "fusions.bilinear", "fusions.low_rank"),
     *("fusions.ntn", "fusions.presets", "fusions.wrappers", "fusions"),
     *("_encoding", "_items", "heads", "scoring.plan", "scoring.compiled", "scoring.blocks", "scoring.inner_product"),

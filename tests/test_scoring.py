@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pairfuse as pf
-from pairfuse.fusions import MFB, NTN, Bilinear, Diff, Max, PowerNormalized, SquaredDiff, Stack, Symmetrized
+from pairfuse.fusions import (
+    MFB,
+    NTN,
+    AbsDiff,
+    Bilinear,
+    Diff,
+    Max,
+    PowerNormalized,
+    Product,
+    SquaredDiff,
+    Stack,
+    Symmetrized,
+)
 from pairfuse.heads import split_head
 from pairfuse.scoring import Scorer
 
@@ -62,7 +74,7 @@ def randn(*shape, seed=0, dtype=torch.float64):
 
 def assert_equal(found, due, tolerance):
     assert found.shape == due.shape
-    assert (found - due).abs().max() <= tolerance * due.abs().max().clamp(min=1)
+    assert (found - due).abs().max() <= tolerance * due.abs().max().clamp(min=0.1)
 
 
 @each_fusion
@@ -200,6 +212,103 @@ def test_a_common_offset_does_not_cancel_squared_differences(fusion):
         due = paired(model.double(), u.double(), v.double())
         assert_equal(model.float().score_embeddings(u, v).double(), due, 1e-4)
     assert all(part.origin is None for part in model.modules() if isinstance(part, SquaredDiff))  # of the scorer's own
+
+
+@pytest.mark.parametrize(("fusion", "compile"), [("abs-diff", False), ("abs-diff", True), ("diff", False)])
+def test_a_common_offset_does_not_spoil_differences(fusion, compile):
+    """Differences of 0.01 at 1000, which float32 keeps to four digits: they are as near to the truth as forward is."""
+    model = build(fusion, HEADS["no bias"], 64, torch.float32)
+    u, v = 1000 + randn(6, 64) / 100, 1000 + randn(7, 64, seed=1) / 100
+    u, v = u.float(), v.float()
+    with torch.no_grad():
+        scores, by_pair = model.score_embeddings(u, v, compile=compile).double(), paired(model, u, v).double()
+        due = paired(model.double(), u.double(), v.double())
+    assert (scores - due).abs().max() <= 4 * (by_pair - due).abs().max() + 1e-7
+
+
+def test_what_is_not_finite_stays_where_it_is():
+    """A bad row of either side spoils its own scores, a bad weight all of them, and nothing hides it."""
+    for fusion in ("squared-diff", "abs-diff", "product"):
+        model = build(fusion, HEADS["linear"], 4)
+        u, v = randn(3, 4), randn(5, 4, seed=1)
+        v[2, 1] = torch.nan
+        with torch.no_grad():
+            assert torch.equal(model.score_embeddings(u, v).isnan(), paired(model, u, v).isnan())
+            model.head.weight[0, 3] = torch.nan
+            assert model.score_embeddings(u, v).isnan().all()
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "three logits", "norm first"])
+@pytest.mark.parametrize("fusion", ["product", "ntn", "symmetric", "PowerNormalized"])
+def test_no_embeddings_no_scores(fusion, head):
+    model = build(FUSIONS[fusion], HEADS[head], 3)
+    outputs = (3,) if head == "three logits" else ()
+    with torch.no_grad():
+        assert model.score_embeddings(randn(0, 3), randn(4, 3)).shape == (0, 4, *outputs)
+        assert model.score_embeddings(randn(4, 3), randn(0, 3)).shape == (4, 0, *outputs)
+
+
+class Doubled(Product):
+    def fuse(self, u, v):
+        return 2 * super().fuse(u, v)
+
+
+class CappedDistance(AbsDiff):
+    def fuse(self, u, v):
+        return super().fuse(u, v).clamp(max=0.5)
+
+
+class ForwardToo(Bilinear):
+    def forward(self, u, v):
+        return super().forward(u, v).tanh()
+
+
+class StackAndMore(Stack):
+    def fuse(self, u, v):
+        return super().fuse(u, v).tanh()
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [
+        Doubled,
+        CappedDistance,
+        ForwardToo,
+        lambda width: StackAndMore([Product(width), AbsDiff(width)]),
+        lambda width: Stack([Doubled(width), AbsDiff(width)]),
+        lambda width: Symmetrized(Doubled(width)),
+    ],
+)
+def test_a_fusion_made_of_another_is_scored_as_itself(fusion):
+    """What its parent knows of all pairs does not hold for a new `fuse`."""
+    model = build(fusion, HEADS["linear"], 3)
+    u, v = randn(3, 3), randn(4, 3, seed=1)
+    with torch.no_grad():
+        assert_equal(model.score_embeddings(u, v), paired(model, u, v), 1e-12)
+
+
+def test_a_patched_fusion_is_scored_as_patched():
+    model = build("product", HEADS["linear"], 3)
+    model.fusion.fuse = lambda u, v: u * v + 1
+    u, v = randn(3, 3), randn(4, 3, seed=1)
+    with torch.no_grad():
+        assert_equal(model.score_embeddings(u, v), paired(model, u, v), 1e-12)
+
+
+def test_backward_hooks_are_called():
+    model = build("product", HEADS["linear"], 3)
+    called = []
+    model.head.register_full_backward_hook(lambda *arguments: called.append(1))
+    model.score_embeddings(randn(2, 3).requires_grad_(), randn(2, 3, seed=1)).sum().backward()
+    assert called
+
+
+def test_a_layer_that_flattens_later_is_kept():
+    head = nn.Sequential(nn.Linear(3, 8), nn.Unflatten(1, (1, 8)), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(12, 1))
+    model = build("product", lambda f: head, 3)
+    u, v = randn(3, 3), randn(4, 3, seed=1)
+    with torch.no_grad():
+        assert_equal(model.score_embeddings(u, v), paired(model, u, v), 1e-12)
 
 
 def test_hooks_are_called():

@@ -75,6 +75,21 @@ def check_all_pairs(owner: str, u: Any, v: Any, in_features: int, in2_features: 
         raise ValueError(f"{owner} expects u and v on one device, got u on {u.device} and v on {v.device}")
 
 
+def check_like(owner: str, parameter: Tensor, **tensors: Tensor) -> None:
+    """Raise unless tensors, named by their arguments, are where the model is and no wider than it."""
+    for argument, tensor in tensors.items():
+        if tensor.device != parameter.device:
+            raise ValueError(
+                f"{owner} expects {argument} on the model's device, got {argument} on {tensor.device} and the model on "
+                f"{parameter.device}"
+            )
+        if torch.promote_types(tensor.dtype, parameter.dtype) != parameter.dtype:
+            raise ValueError(
+                f"{owner} expects {argument} of the model's dtype, got {argument} of {tensor.dtype} and the model of "
+                f"{parameter.dtype}: convert one to the other"
+            )
+
+
 def check_top_k(owner: str, k: int, queries: int, gallery: int, exclude_self: bool) -> None:
     """Raise unless a gallery holds k items for each query."""
     if exclude_self and queries != gallery:

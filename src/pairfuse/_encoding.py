@@ -47,9 +47,11 @@ def run_encoder(encoder: nn.Module, x: Batch, width: int, *, name: str, given: B
     hint = partial(_hint, encoder, name, given, item_ndim)  # called only where something is wrong
     try:
         embeddings: Any = encoder(x)
-    except (RuntimeError, ValueError) as error:  # what torch's layers raise for a dtype or a shape
-        cause = hint()
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # what layers raise for a wrong input
+        nested = isinstance(given, (list, tuple))
+        cause = hint() if nested or isinstance(error, (RuntimeError, ValueError)) else ""
         if not cause or isinstance(error, torch.OutOfMemoryError):
+            error.add_note(f"{owner} was given {name}: {describe(given)}")
             raise
         raise ValueError(f"{owner} cannot take {name}: {error}{cause}") from error
     check_encoded(owner, embeddings, count_items(name, x), width, hint)
@@ -58,6 +60,11 @@ def run_encoder(encoder: nn.Module, x: Batch, width: int, *, name: str, given: B
 
 def _hint(encoder: nn.Module, name: str, given: Batch, item_ndim: int | None) -> str:
     """What is probably wrong with an input that an encoder could not digest; empty if nothing is known."""
+    if isinstance(given, (list, tuple)):
+        return (
+            f". {name} is {describe(given)}: if the encoder takes only the first, pass that alone (a data set without "
+            "its labels); if these are items, stack them with torch.stack"
+        )
     if not isinstance(given, Tensor):
         return ""
     if given.dtype == torch.uint8:

@@ -14,5 +14,6 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module, training in modes:  # parents first, since train() reaches their children too
+            if module.training != training:
+                module.train(training)  # not only the flag: some modules do more, such as merging weights

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from pairfuse._batches import Batch
-from pairfuse._checks import check_all_pairs, check_finite, check_int, check_top_k
+from pairfuse._checks import check_all_pairs, check_finite, check_int, check_like, check_top_k
 from pairfuse._encoding import first_parameter
-from pairfuse._items import encode_items
+from pairfuse._items import encode_items, known_length
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, Scorer, TopK, inner_product_form, top_k
@@ -63,7 +63,8 @@ class AllPairs(nn.Module):
         """Score every left embedding against every right one, exactly as `forward` scores each pair.
 
         In the present mode and with gradients, so that B encoded items train on B² pairs. The first linear layer of the
-        head goes through the algebra of the fusion; most often it is one matrix product.
+        head goes through the algebra of the fusion; most often it is one matrix product. Without gradients the pairs go
+        through the head in blocks, of which each is a batch to a batch norm in train mode: call `eval()` first.
 
         Args:
             u: Left embeddings `(N, D)`, such as `encode(x1)`.
@@ -123,8 +124,7 @@ class AllPairs(nn.Module):
             torch.Size([3, 5])
         """
         with eval_mode(self):
-            u = self._encode_items("x1", x1, "left", batch_size, progress)
-            v = self._encode_items("x2", x2, "right", batch_size, progress)
+            u, v = self._encode_sets(("x1", x1), ("x2", x2), batch_size, progress)
             return _without_one(self._scorer("score_matrix", u, v, max_bytes, compile, progress).matrix())
 
     def iter_score_blocks(
@@ -140,7 +140,7 @@ class AllPairs(nn.Module):
         """The score matrix block by block, row by row: for a matrix that does not fit into memory.
 
         In eval mode, without gradients. The items are encoded at once; every block when it is asked for, and in between
-        the model is in the mode in which it was.
+        the model is in the mode in which it was. Do not change the model's weights before the last block.
 
         Args:
             x1: N left items, as for `score_matrix`.
@@ -165,8 +165,7 @@ class AllPairs(nn.Module):
             >>> for rows, columns, scores in model.iter_score_blocks(x, x):
             ...     matrix[rows, columns] = scores
         """
-        u = self._encode_items("x1", x1, "left", batch_size, progress)
-        v = self._encode_items("x2", x2, "right", batch_size, progress)
+        u, v = self._encode_sets(("x1", x1), ("x2", x2), batch_size, progress)
         with torch.no_grad(), eval_mode(self):  # what the scorer sees of the head depends on both
             blocks = self._scorer("iter_score_blocks", u, v, max_bytes, compile, progress).blocks()
         return self._one_by_one(blocks)
@@ -215,8 +214,9 @@ class AllPairs(nn.Module):
         """
         k = check_int("topk", "k", k)
         with eval_mode(self):
-            u = self._encode_items("queries", queries, "left", batch_size, progress)
-            v = self._encode_items("gallery", gallery, "right", batch_size, progress)
+            if (known := known_length(gallery)) is not None and known > 0:
+                check_top_k("topk", k, known, known, exclude_self=False)  # before anything is encoded
+            u, v = self._encode_sets(("queries", queries), ("gallery", gallery), batch_size, progress)
             check_finite("topk", queries=u, gallery=v)
             check_top_k("topk", k, len(u), len(v), exclude_self)
             return top_k(self._scorer("topk", u, v, max_bytes, compile, progress), k, exclude_self=exclude_self)
@@ -251,6 +251,9 @@ class AllPairs(nn.Module):
 
     def _scorer(self, owner: str, u: Tensor, v: Tensor, max_bytes: int, compile: bool, progress: bool) -> Scorer:
         check_all_pairs(owner, u, v, self.fusion.in_features, self.fusion.in2_features)
+        parameter = first_parameter(nn.ModuleList([self.fusion, self.head]))
+        if parameter is not None:
+            check_like(owner, parameter, u=u, v=v)
         max_bytes = check_int(owner, "max_bytes", max_bytes)
         return Scorer(self.fusion, self.head, u, v, max_bytes=max_bytes, compile=compile, progress=progress)
 
@@ -262,6 +265,15 @@ class AllPairs(nn.Module):
             if block is None:
                 return
             yield block._replace(scores=_without_one(block.scores))
+
+    def _encode_sets(
+        self, left: tuple[str, Items], right: tuple[str, Items], batch_size: int, progress: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The embeddings of both sets; of one set against itself once."""
+        u = self._encode_items(*left, "left", batch_size, progress)
+        if left[1] is right[1] and self.right_encoder is None:
+            return u, u
+        return u, self._encode_items(*right, "right", batch_size, progress)
 
     @torch.no_grad()
     def _encode_items(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:

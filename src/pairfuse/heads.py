@@ -121,14 +121,18 @@ class SplitHead(NamedTuple):
 def split_head(head: nn.Module) -> SplitHead | None:
     """A head as its first linear layer and the layers after it; None if what it begins with is something else.
 
-    Linear layers that follow one another are one, unless it would be wider. Layers that pass everything on in the
-    present mode, such as dropout in eval mode, are left out.
+    Linear layers that follow one another are one, unless it would be wider. Layers before and after them that pass
+    everything on in the present mode, such as dropout in eval mode, are left out.
     """
-    layers = [layer for layer in _layers(head) if not _does_nothing(layer)]
-    split = None
+    split, layers = None, _skip(_layers(head))
     while layers and is_linear(layers[0]) and (split is None or layers[0].out_features <= len(split.weight)):
-        split = _merge(split, layers[0], layers := layers[1:])
+        split = _merge(split, layers[0], layers := _skip(layers[1:]))
     return split
+
+
+def _skip(layers: list[nn.Module]) -> list[nn.Module]:
+    """The layers from the first on that does something."""
+    return next((layers[i:] for i, layer in enumerate(layers) if not _does_nothing(layer)), [])
 
 
 def _merge(before: SplitHead | None, layer: nn.Linear, rest: list[nn.Module]) -> SplitHead:

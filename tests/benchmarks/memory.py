@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,24 +34,24 @@ CASES = {
 }
 
 
-def measure(how: str, n: int, m: int, fusion: str, head: str, max_bytes: int) -> tuple[float, float]:
+def measure(how: str, n: int, m: int, fusion: Any, head: Any, max_bytes: int, k: int = 10) -> tuple[float, float]:
     """MiB at the peak beside what was there before, and seconds."""
     torch.manual_seed(0)
     model = pf.SiameseComparator(nn.Identity(), fusion, head, embedding_dim=WIDTH, allow_additive=True).eval()
     small = torch.randn(10, WIDTH)
-    run(model, how, small, small, max_bytes)  # what is made once: threads, kernels
+    run(model, how, small, small, max_bytes, 1)  # what is made once: threads, kernels
     u, v = torch.randn(n, WIDTH), torch.randn(m, WIDTH)
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free already would hide what is taken
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before, start = _status("VmRSS"), time.perf_counter()
-    run(model, how, u, v, max_bytes)
+    run(model, how, u, v, max_bytes, k)
     return (_status("VmHWM") - before) / 1024, time.perf_counter() - start
 
 
-def run(model: pf.SiameseComparator, how: str, u: torch.Tensor, v: torch.Tensor, max_bytes: int) -> None:
+def run(model: pf.SiameseComparator, how: str, u: torch.Tensor, v: torch.Tensor, max_bytes: int, k: int) -> None:
     """Score all pairs of embeddings and keep nothing; the items are embeddings, so that only scoring takes memory."""
     if how == "topk":
-        model.topk(_Encoded(u), _Encoded(v), k=10, max_bytes=max_bytes)
+        model.topk(_Encoded(u), _Encoded(v), k, max_bytes=max_bytes)
         return
     for _ in model.iter_score_blocks(_Encoded(u), _Encoded(v), max_bytes=max_bytes, compile=how == "compiled"):
         pass

@@ -22,8 +22,8 @@ def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
     wide = torch.promote_types(u.dtype, torch.float32)  # there is no kernel for half precision
     u, v, row = u.to(wide), v.to(wide), weight[0].to(wide)
     scores = u.new_zeros(len(u), len(v))
-    for sign in (1, -1):
-        for where in torch.split((row * sign > 0).nonzero().squeeze(1), COORDINATES):
+    for sign, coordinates in ((1, row > 0), (-1, ~(row > 0))):  # 0 and NaN must meet NaN in u and v too
+        for where in torch.split(coordinates.nonzero().squeeze(1), COORDINATES):
             size = row[where].abs()
             scores.add_(torch.cdist(u[:, where] * size, v[:, where] * size, p=1.0), alpha=sign)
     return scores[..., None].to(weight.dtype)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from pairfuse.fusions._shift import ShiftInvariant
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.factors import Factors, factors_of_sums
 from pairfuse.fusions.registry import register_fusion
@@ -137,7 +138,7 @@ class Mean(Fusion):
 
 
 @register_fusion("diff")
-class Diff(Fusion):
+class Diff(ShiftInvariant):
     r"""Subtract the right embedding from the left: `u − v`.
 
     Antisymmetric; width D; values unbounded, all 0 for `u = v`. **Additive**: a linear head on it cannot tell same
@@ -171,4 +172,5 @@ class Diff(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        u, v = self.shift(u, v)
         return factors_of_sums(u @ weight.mT, -v @ weight.mT)

@@ -1,7 +1,7 @@
 """The contract that every fusion keeps."""
 
 import copy
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -11,12 +11,18 @@ from pairfuse._checks import check_embeddings, check_fused, check_int
 from pairfuse.fusions.factors import Factors, linear, score_pairs
 from pairfuse.fusions.facts import Facts, Symmetry, Xnor, check_facts
 
+_SHORTCUTS = {
+    *("factors", "score_all", "centred", "terms", "fast_path"),
+    *("numbers_per_pair", "numbers_per_row", "numbers_to_fuse"),
+}
+
 
 class Fusion(nn.Module):
     """Combine two embeddings into one vector of fused features: `(u, v)` → `fusion(u, v)`.
 
     A subclass declares `symmetry`, `additive` and `xnor`, writes `fuse`, and sets `out_features` where it is not
-    `in_features`. `SiameseComparator` relies on what is declared; `pairfuse.testing.check_fusion` proves it.
+    `in_features`. `SiameseComparator` relies on what is declared; `pairfuse.testing.check_fusion` proves it. A subclass
+    that writes the `fuse` of its parent anew inherits neither `factors` nor another shortcut to all pairs.
 
     Attributes:
         symmetry: `"symmetric"`: `f(u, v) = f(v, u)`; `"antisymmetric"`: `f(u, v) = −f(v, u)`; or `"none"`.
@@ -69,6 +75,14 @@ class Fusion(nn.Module):
     in_features: int
     in2_features: int
     out_features: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Where `fuse` is written anew, no shortcut to the scores of all pairs is inherited: it is that of the old."""
+        super().__init_subclass__(**kwargs)
+        replaced = any("fuse" in vars(base) for base in cls.__mro__[1:] if base is not Fusion)
+        if replaced and {"fuse", "forward"} & vars(cls).keys():
+            for name in _SHORTCUTS - vars(cls).keys():
+                setattr(cls, name, vars(Fusion)[name])
 
     def __init__(self, in_features: int, *, in2_features: int | None = None) -> None:
         super().__init__()
@@ -131,7 +145,15 @@ class Fusion(nn.Module):
 
     def numbers_per_pair(self, outputs: int) -> int:
         """About how many numbers `score_all` holds for each pair and beside its result; blocks are sized by it."""
-        return 0 if self.fast_path else 2 * (self.in_features + self.in2_features + self.out_features)
+        return 0 if self.fast_path else self.numbers_to_fuse()
+
+    def numbers_per_row(self) -> int:
+        """About how many it holds for each left embedding, where it has no factors."""
+        return 0
+
+    def numbers_to_fuse(self) -> int:
+        """About how many numbers `fuse` holds for each pair."""
+        return 2 * (self.in_features + self.in2_features + self.out_features)
 
     @property
     def fast_path(self) -> bool:

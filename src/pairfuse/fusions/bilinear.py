@@ -118,6 +118,10 @@ class Bilinear(Fusion):
         return fused if self.bias is None else fused + self.bias
 
     @override
+    def numbers_to_fuse(self) -> int:
+        return super().numbers_to_fuse() + 2 * self.out_features * self.in2_features
+
+    @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
         row = None if self.bias is None else (weight @ self.bias).expand(len(u), -1)
         return Factors(u @ torch.einsum("kf,fde->kde", weight, self._weight()), v[None], row)
@@ -192,6 +196,10 @@ class Biaffine(Bilinear):
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return super().fuse(_append_one(u), _append_one(v))
+
+    @override
+    def numbers_to_fuse(self) -> int:
+        return super().numbers_to_fuse() + 2 * (self.in_features + self.in2_features)
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:

@@ -1,6 +1,5 @@
 """Fusions that treat every coordinate by itself: product, differences without sign, the larger, the smaller."""
 
-import copy
 import math
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from pairfuse.fusions._distances import numbers_per_distance, weighted_distances
+from pairfuse.fusions._shift import ShiftInvariant
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.factors import Factors, factors_of_sums, score_pairs
 from pairfuse.fusions.registry import register_fusion
@@ -58,7 +58,7 @@ class Product(Fusion):
 
 
 @register_fusion("abs-diff")
-class AbsDiff(Fusion):
+class AbsDiff(ShiftInvariant):
     r"""Take the absolute difference coordinate by coordinate: `|u − v|`.
 
     Symmetric; width D; values in [0, ∞), all 0 for `u = v`. With tied encoders a linear layer on it can always
@@ -96,7 +96,7 @@ class AbsDiff(Fusion):
 
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        return weighted_distances(u, v, weight)
+        return weighted_distances(*self.shift(u, v), weight)
 
     @override
     def numbers_per_pair(self, outputs: int) -> int:
@@ -104,12 +104,15 @@ class AbsDiff(Fusion):
 
 
 @register_fusion("squared-diff")
-class SquaredDiff(Fusion):
+class SquaredDiff(ShiftInvariant):
     r"""Square the difference coordinate by coordinate: `(u − v)²`.
 
     Symmetric; width D; values in [0, ∞), all 0 for `u = v`. With tied encoders a linear layer on it can always
     tell same from different; with weights 1 it is the squared Euclidean distance. Like `AbsDiff` it leaves two
     identical inputs to the head's bias.
+
+    All pairs are scored by expanding the square around the middle of the right embeddings, so that the rounding is
+    relative to the squared distances *from there*: for near-duplicates in clusters that are far apart use float64.
 
     Args:
         in_features: Width D of both embeddings.
@@ -134,23 +137,14 @@ class SquaredDiff(Fusion):
     symmetry, additive, xnor = "symmetric", False, "always"
     contrast = (0.0, 2.0)
 
-    origin: Tensor | None = None  # subtracted from both sides before the square is expanded
-
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return (u - v).square()
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        if self.origin is not None:
-            u, v = u - self.origin, v - self.origin
+        u, v = self.shift(u, v)
         return Factors(-2 * u * weight[:, None], v[None], u.square() @ weight.mT, v.square() @ weight.mT)
-
-    @override
-    def centred(self, origin: Tensor) -> "SquaredDiff":
-        twin = copy.copy(self)  # an offset cancels in the differences, but not in the rounding of the squares
-        twin.origin = origin
-        return twin
 
 
 @register_fusion("max")

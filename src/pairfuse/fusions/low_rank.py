@@ -140,6 +140,10 @@ class LowRankBilinear(_Projections):
         return fused
 
     @override
+    def numbers_to_fuse(self) -> int:
+        return super().numbers_to_fuse() + 6 * self.left.out_features
+
+    @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
         left, right = self.project(u, v)
         mixed = weight @ self.out.weight  # (K, R)
@@ -216,6 +220,10 @@ class MFB(_Projections):
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         left, right = self.project(u, v)  # (..., F · R) each
         return (left * right).reshape(*u.shape[:-1], self.out_features, self.rank).sum(-1)
+
+    @override
+    def numbers_to_fuse(self) -> int:
+        return super().numbers_to_fuse() + 6 * self.left.out_features
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:

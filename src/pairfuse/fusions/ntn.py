@@ -86,5 +86,13 @@ class NTN(Fusion):
         return linear(torch.tanh(score_pairs(Factors(u @ self.weight, v[None], row, column))), weight)
 
     @override
+    def numbers_to_fuse(self) -> int:
+        return super().numbers_to_fuse() + 2 * self.out_features * self.in2_features
+
+    @override
+    def numbers_per_row(self) -> int:
+        return 3 * self.out_features * self.in2_features
+
+    @override
     def numbers_per_pair(self, outputs: int) -> int:
         return 3 * self.out_features

@@ -141,6 +141,14 @@ class Stack(Fusion):
         return sum(part.numbers_per_pair(outputs) for part in self.fusions) + 2 * outputs
 
     @override
+    def numbers_per_row(self) -> int:
+        return sum(part.numbers_per_row() for part in self.fusions)
+
+    @override
+    def numbers_to_fuse(self) -> int:
+        return sum(part.numbers_to_fuse() for part in self.fusions) + self.out_features
+
+    @override
     def contrasts(self) -> list[tuple[float, float]]:
         return [contrast for part in self.fusions for contrast in part.contrasts()]
 

@@ -131,6 +131,14 @@ class Symmetrized(_Wrapper):
         return 0 if self.fast_path else self.fusion.numbers_per_pair(outputs) + 2 * outputs
 
     @override
+    def numbers_per_row(self) -> int:
+        return 2 * self.fusion.numbers_per_row()
+
+    @override
+    def numbers_to_fuse(self) -> int:
+        return self.fusion.numbers_to_fuse() + 2 * self.out_features
+
+    @override
     def contrasts(self) -> list[tuple[float, float]]:
         return self.fusion.contrasts()
 
@@ -193,6 +201,10 @@ class PowerNormalized(_Wrapper):
         wide = fused.to(torch.promote_types(fused.dtype, torch.float32))  # half precision overflows at small eps
         roots = wide * (wide.abs() + self.eps).rsqrt()
         return nn.functional.normalize(roots, dim=-1, eps=self.eps**0.5).to(fused.dtype)
+
+    @override
+    def numbers_to_fuse(self) -> int:
+        return self.fusion.numbers_to_fuse() + 5 * self.out_features
 
     @override
     def extra_repr(self) -> str:

@@ -9,6 +9,7 @@ from pairfuse.scoring.blocks import Scorer
 
 BLOCK = 1024  # rows and columns of a block on a CPU: as many as stay in its cache
 DEVICE_BLOCK = 32_768
+MERGE_BYTES = 128  # for each of the k best of a row, while two lists become one
 
 
 class TopK(NamedTuple):
@@ -21,10 +22,11 @@ class TopK(NamedTuple):
 def top_k(scorer: Scorer, k: int, *, exclude_self: bool) -> TopK:
     """The k right embeddings of the highest logits for each left one."""
     block = BLOCK if scorer.u.device.type == "cpu" else DEVICE_BLOCK
+    rows_at_once = max(1, min(block, scorer.max_bytes // (MERGE_BYTES * k)))
     values = scorer.u.new_empty(len(scorer.u), k, dtype=scorer.dtype)
     indices = torch.empty(len(scorer.u), k, dtype=torch.int64, device=scorer.u.device)
     best: TopK | None = None
-    for rows, columns, scores in scorer.blocks(block, block):
+    for rows, columns, scores in scorer.blocks(rows_at_once, block):
         if scores.shape[-1] != 1:
             raise ValueError(f"topk expects a head with one output, got {scores.shape[-1]}: use score_matrix")
         scores = scores.squeeze(-1)  # (n, m)

@@ -72,15 +72,17 @@ class Scorer:
         self.compile = compile
         self.progress = progress
         some = v.detach()[:: max(1, len(v) // SAMPLE)]
-        origin = some.mean(0, dtype=self.work) if len(v) else None
+        some = some[some.isfinite().all(1)]  # one bad row must not spoil the others
+        origin = some.mean(0, dtype=self.work) if len(some) and u.shape[1] == v.shape[1] else None
         self.plan = Plan(fusion, head, origin, split=self.work == wide)
         self.left, self.right = self._numbers_per_item()
 
     def blocks(self, rows: int | None = None, columns: int | None = None) -> Iterator[ScoreBlock]:
         """All scores, block by block, `(n, m, K)` each: row by row, with at most so many rows and columns."""
         height, width = self.block_size(rows or len(self.u), columns or len(self.v))
-        corners = [(i, j) for i in range(0, len(self.u), height) for j in range(0, len(self.v), width)]
-        steps = show_progress(corners, "scoring", len(corners)) if self.progress else corners
+        starts, ends = range(0, len(self.u), height), range(0, len(self.v), width)
+        corners = ((i, j) for i in starts for j in ends)
+        steps = show_progress(corners, "scoring", len(starts) * len(ends)) if self.progress else corners
         places = ((_slice(i, height, self.u), _slice(j, width, self.v)) for i, j in steps)
         return (ScoreBlock(*place, self._block(*place)) for place in places)
 
@@ -92,7 +94,8 @@ class Scorer:
         scores: Tensor | None = None
         for rows, columns, block in self.blocks():
             if (rows, columns) == everything:
-                return block
+                scores = block
+                continue
             if scores is None:
                 scores = block.new_empty(len(self.u), len(self.v), block.shape[-1])
             scores[rows, columns] = block
@@ -103,7 +106,7 @@ class Scorer:
         u, v = self.u[rows].to(self.work), self.v[columns].to(self.work)
         with _without_autocast(u.device):
             factors = self.plan.factors(u, v)
-            if self._whole:
+            if self._whole or len(u) == 0 or len(v) == 0:
                 scores = self._tile(u, v, factors)
                 return self._block(rows, columns) if scores is None else scores.to(self.dtype)
             table: Tensor | None = None
@@ -144,9 +147,14 @@ class Scorer:
         return 0 if self._whole and not self.compile else self._numbers * self.work.itemsize
 
     @property
+    def _row_bytes(self) -> int:
+        """What a row takes in a tile beside its pairs."""
+        return sum(part.numbers_per_row() for part, _ in self.plan.slow) * self.work.itemsize
+
+    @property
     def _least_bytes(self) -> int:
         """What a block of one pair takes."""
-        return self._pair_bytes + (self.left + self.right + self._pair) * self.work.itemsize
+        return self._row_bytes + self._pair_bytes + (self.left + self.right + self._pair) * self.work.itemsize
 
     @property
     def _pair(self) -> int:
@@ -157,13 +165,13 @@ class Scorer:
     def _tile_bytes(self) -> int:
         spare = max(0, self.max_bytes - self._least_bytes) // 4
         limited = self.u.device.type == "cpu" and not self.compile
-        return self._pair_bytes + (min(TILE_BYTES, spare) if limited else spare)
+        return self._row_bytes + self._pair_bytes + (min(TILE_BYTES, spare) if limited else spare)
 
     def _tile_size(self, rows: int, columns: int) -> tuple[int, int]:
         """How many rows and columns of a block are scored at a time."""
-        pairs = self._tile_bytes // self._pair_bytes
-        columns = min(columns, pairs, TILE_COLUMNS)
-        return min(rows, pairs // columns), columns
+        row, pair = self._row_bytes, self._pair_bytes
+        columns = min(columns, (self._tile_bytes - row) // pair, TILE_COLUMNS)
+        return min(rows, self._tile_bytes // (row + columns * pair)), columns
 
     def block_size(self, rows: int, columns: int) -> tuple[int, int]:
         """How many rows and columns, at most so many, a block may have."""

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pairfuse._checks import check_finite, check_tensor
+from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.factors import Factors, inner_products
 from pairfuse.heads import split_head
+from pairfuse.scoring.plan import is_altered
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,20 @@ def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -
             "is no inner product. Use topk or score_matrix, or train with 'product', 'squared-diff' or another fusion "
             "whose fast path is yes in the table of all fusions"
         )
-    head = copy.deepcopy(head).eval()
-    split = split_head(head)
+    if is_altered(fusion) or is_altered(head):
+        raise ValueError(
+            "inner_product_form expects a fusion and a head without hooks or patched methods, which an index would not "
+            "see: remove them, or use topk or score_matrix"
+        )
+    with eval_mode(head):
+        split = split_head(head)
     if split is None or split.rest or len(split.weight) != 1:
         raise ValueError(
-            f"inner_product_form expects a linear head with one output, got {head}: a score behind a hidden layer "
-            "is no inner product. Use topk or score_matrix"
+            f"inner_product_form expects a linear head with one output, got {head}: several outputs, or what comes "
+            "out of a hidden layer, are no inner product. Use topk or score_matrix"
         )
     wide = torch.promote_types(split.weight.dtype, torch.float32)
-    weight = split.weight.detach().to(wide)
+    weight = split.weight.detach().to(wide, copy=True)
     fusion = copy.deepcopy(fusion).eval().requires_grad_(False).to(wide)
     if origin is not None:
         check_tensor("inner_product_form", "origin", origin)
@@ -76,7 +83,7 @@ def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -
             )
         check_finite("inner_product_form", origin=origin)
         fusion = fusion.centred(origin.detach().to(weight))
-    constant = weight.new_zeros(()) if split.bias is None else split.bias.detach().to(wide).squeeze()
+    constant = weight.new_zeros(()) if split.bias is None else split.bias.detach().to(wide, copy=True).squeeze()
     sample = weight.new_zeros(1, fusion.in_features), weight.new_zeros(1, fusion.in2_features)
     features = inner_products(Factors(*fusion.factors(*sample, weight)))[0].shape[1]
     return InnerProductForm(fusion, weight, constant, features)

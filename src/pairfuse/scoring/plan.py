@@ -18,7 +18,7 @@ class Plan(nn.Module):
 
     The first linear layer of the head goes through the algebra of the fusion: parts that have factors are joined, so
     that the layer is one matrix product; the others score their pairs by themselves. Where the head does not begin with
-    a linear layer, or a hook hangs on it or on the fusion, both are called on every pair.
+    a linear layer, or where a hook or a patched method alters it or the fusion, both are called on every pair.
 
     Args:
         fusion: The fusion.
@@ -29,7 +29,7 @@ class Plan(nn.Module):
 
     def __init__(self, fusion: Fusion, head: nn.Module, origin: Tensor | None, *, split: bool = True) -> None:
         super().__init__()
-        parts = split_head(head) if split and not (_has_hooks(fusion) or _has_hooks(head)) else None
+        parts = split_head(head) if split and not (is_altered(fusion) or is_altered(head)) else None
         self.fusion = fusion if origin is None else fusion.centred(origin)
         self.head = head
         self.weight: Tensor | None = None if parts is None else parts.weight
@@ -83,22 +83,20 @@ class Plan(nn.Module):
 
     def outputs(self) -> int:
         """How many logits a pair has, as far as the layers tell."""
-        layers = [layer for layer in self.head.modules() if isinstance(layer, nn.Linear)]
-        return layers[-1].out_features if layers else self.fusion.out_features
+        return [self.fusion.out_features, *_widths(self.head)][-1]
 
     def numbers(self) -> int:
         """About how many numbers a tile holds for each pair."""
-        if self.weight is None:  # the fused features, their inputs, and what the head makes of them
-            return 4 * self.fusion.out_features + 2 * (self.fusion.in_features + self.fusion.in2_features)
-        outputs = len(self.weight)
-        widths = [layer.out_features for layer in self.rest.modules() if isinstance(layer, nn.Linear)]
+        if self.weight is None:
+            return self.fusion.numbers_to_fuse() + 2 * max([self.fusion.out_features, *_widths(self.head)])
+        outputs, widths = len(self.weight), _widths(self.rest)
         of_slow = sum(part.numbers_per_pair(outputs) + outputs for part, _ in self.slow)
         of_narrow = sum(part.out_features + outputs for part, _ in self.narrow)
         return outputs + of_slow + of_narrow + (2 * max([outputs, *widths]) if self.has_layers else 0)
 
     def fused_numbers(self) -> int:
         """The same for one compiled kernel, which keeps nothing between layers but what a matrix product gives."""
-        hidden = any(isinstance(layer, nn.Linear) for layer in self.rest.modules())
+        hidden = len(_widths(self.rest)) > 0
         products = any(not part.additive for part, _ in self.wide)
         if (
             self.weight is None
@@ -116,6 +114,17 @@ class Plan(nn.Module):
         return logits.reshape(rows, columns, 1 if logits.ndim == 1 else logits.shape[1])
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether calling the module does more than its forward: then it must be called."""
-    return any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+def _widths(module: nn.Module) -> list[int]:
+    return [layer.out_features for layer in module.modules() if isinstance(layer, nn.Linear)]
+
+
+def is_altered(module: nn.Module) -> bool:
+    """Whether hooks or a patched method make a call do other than the class says: then the module must be called."""
+    return any(
+        m._forward_hooks
+        or m._forward_pre_hooks
+        or m._backward_hooks
+        or m._backward_pre_hooks
+        or {"fuse", "forward"} & vars(m).keys()
+        for m in module.modules()
+    )
