@@ -97,3 +97,21 @@ def test_two_widths():
     expected = torch.nn.functional.bilinear(u, v, bilinear.weight, bilinear.bias)
     torch.testing.assert_close(bilinear(u, v), expected)
     assert repr(concat) == "Concat(in_features=3, in2_features=2, out_features=5)"
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, lambda u, v, w: (u, v), lambda u, v, w: (u * w[:, None], v), lambda u, v, w: u]
+)
+def test_factors_of_another_shape_are_refused_where_they_are_used(wrong):
+    class Wrong(pf.Fusion):
+        symmetry, additive, xnor = "symmetric", False, "generic"
+
+        def fuse(self, u, v):
+            return u * v
+
+        def factors(self, u, v, weight):
+            return wrong(u, v, weight) if wrong else None
+
+    words = r"Wrong.factors must return left \(K, N, R\) and right \(K or 1, M, R\), here with K = 1, N = 2, M = 3, got"
+    with pytest.raises(ValueError, match=words):
+        Wrong(4).score_all(torch.randn(2, 4), torch.randn(3, 4), torch.randn(1, 4))

@@ -124,6 +124,22 @@ class Fusion(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no factors: score its pairs block by block")
 
+    def checked_factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
+        """The factors, as `Factors`; raises unless their shapes are as they must be."""
+        given: Any = self.factors(u, v, weight)
+        fit = isinstance(given, tuple) and len(given) in (2, 4) and all(isinstance(x, Tensor) for x in given[:2])
+        if fit:
+            left, right = given[:2]
+            fit = left.ndim == right.ndim == 3 and left.shape[:2] == (len(weight), len(u)) and len(v) == right.shape[1]
+            fit = fit and left.shape[2] == right.shape[2] and len(right) in (1, len(weight))
+        if not fit:
+            shapes = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (given or [])]
+            raise ValueError(
+                f"{type(self).__name__}.factors must return left (K, N, R) and right (K or 1, M, R), here with "
+                f"K = {len(weight)}, N = {len(u)}, M = {len(v)}, got {shapes or given}"
+            )
+        return Factors(*given)
+
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         """A linear layer without bias on every pair: `(N, D)`, `(M, D2)` and `(K, F)` give `(N, M, K)`.
 
@@ -132,7 +148,7 @@ class Fusion(nn.Module):
         """
         if self.fast_path:
             at = self.centred(v.detach().mean(0)) if len(v) else self
-            return score_pairs(Factors(*at.factors(u, v, weight)))
+            return score_pairs(at.checked_factors(u, v, weight))
         return linear(self(*all_pairs(u, v)), weight)  # of (N, M, F)
 
     def centred(self, origin: Tensor) -> "Fusion":

@@ -118,7 +118,7 @@ class Stack(Fusion):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return join_factors([Factors(*part.factors(u, v, w)) for part, w in self.terms(weight)])
+        return join_factors([part.checked_factors(u, v, w) for part, w in self.terms(weight)])
 
     @override
     def centred(self, origin: Tensor) -> Fusion:

@@ -112,8 +112,8 @@ class Symmetrized(_Wrapper):
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        straight = Factors(*self.fusion.factors(u, v, weight / 2))
-        of_v, of_u, column, row = Factors(*self.fusion.factors(v, u, weight / 2))  # (K, M, R), (K or 1, N, R)
+        straight = self.fusion.checked_factors(u, v, weight / 2)
+        of_v, of_u, column, row = self.fusion.checked_factors(v, u, weight / 2)  # (K, M, R), (K or 1, N, R)
         return join_factors([straight, Factors(of_u.expand(len(weight), -1, -1), of_v, row, column)])
 
     @override

@@ -47,7 +47,7 @@ class InnerProductForm:
         return inner_products(self._factors(v.new_empty(0, self.fusion.in_features), v))[1]
 
     def _factors(self, u: Tensor, v: Tensor) -> Factors:
-        return Factors(*self.fusion.factors(u, v, self.weight))
+        return self.fusion.checked_factors(u, v, self.weight)
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -
         fusion = fusion.centred(origin.detach().to(weight))
     constant = weight.new_zeros(()) if split.bias is None else split.bias.detach().to(wide, copy=True).squeeze()
     sample = weight.new_zeros(1, fusion.in_features), weight.new_zeros(1, fusion.in2_features)
-    features = inner_products(Factors(*fusion.factors(*sample, weight)))[0].shape[1]
+    features = inner_products(fusion.checked_factors(*sample, weight))[0].shape[1]
     return InnerProductForm(fusion, weight, constant, features)
 
 

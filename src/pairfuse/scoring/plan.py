@@ -53,11 +53,11 @@ class Plan(nn.Module):
 
     def factors(self, u: Tensor, v: Tensor) -> list[Factors]:
         """What is computed once for each item: of all wide parts together with the bias, then of each narrow one."""
-        parts = [Factors(*part.factors(u, v, weight)) for part, weight in self.wide]
+        parts = [part.checked_factors(u, v, weight) for part, weight in self.wide]
         if parts and self.bias is not None:
             nothing = u.new_empty(len(self.bias), len(u), 0), v.new_empty(1, len(v), 0)
             parts.append(Factors(*nothing, self.bias.expand(len(u), -1)))
-        narrow = [Factors(*part.factors(u, v, torch.eye(part.out_features).to(u))) for part, _ in self.narrow]
+        narrow = [part.checked_factors(u, v, torch.eye(part.out_features).to(u)) for part, _ in self.narrow]
         return [join_factors(parts), *narrow] if parts else narrow
 
     @override
