@@ -133,10 +133,11 @@ class Fusion(nn.Module):
             fit = left.ndim == right.ndim == 3 and left.shape[:2] == (len(weight), len(u)) and len(v) == right.shape[1]
             fit = fit and left.shape[2] == right.shape[2] and len(right) in (1, len(weight))
         if not fit:
-            shapes = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (given or [])]
+            parts = given if isinstance(given, tuple) else [given]
+            shapes = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in parts]
             raise ValueError(
                 f"{type(self).__name__}.factors must return left (K, N, R) and right (K or 1, M, R), here with "
-                f"K = {len(weight)}, N = {len(u)}, M = {len(v)}, got {shapes or given}"
+                f"K = {len(weight)}, N = {len(u)}, M = {len(v)}, got {shapes}"
             )
         return Factors(*given)
 
