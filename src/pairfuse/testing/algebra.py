@@ -112,15 +112,20 @@ def contrast(subject: Subject) -> None:
         )
 
 
-def factors(subject: Subject, draw: DrawFn) -> None:
-    """`left @ right.mT` of its factors is what a linear layer says of every pair, in values and gradients."""
-    width = draw(st.integers(*subject.width_range))
-    fusion = subject.build(width)
+def _with_factors(subject: Subject, draw: DrawFn) -> tuple[Fusion, Tensor, Tensor, Tensor]:
+    """A fusion that has factors, embeddings of either side, and the weight of a linear layer."""
+    fusion = subject.build(draw(st.integers(*subject.width_range)))
     if not fusion.fast_path:
         raise DoesNotApply("it has no factors")
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
-    u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
-    weight = randn(k, fusion.out_features, seed=2)
+    u, v = draw(vectors(n, fusion.in_features)), draw(vectors(m, fusion.in2_features))
+    return fusion, u, v, randn(k, fusion.out_features, seed=2)
+
+
+def factors(subject: Subject, draw: DrawFn) -> None:
+    """`left @ right.mT` of its factors is what a linear layer says of every pair, in values and gradients."""
+    fusion, u, v, weight = _with_factors(subject, draw)
+    n, m, k = len(u), len(v), len(weight)
     expected = fuse(fusion, *all_pairs(u, v)) @ weight.mT  # (n, m, k)
     left, right, row, column = given = Factors(*fusion.factors(u, v, weight))
     require(
@@ -138,7 +143,7 @@ def factors(subject: Subject, draw: DrawFn) -> None:
     shown = {"u": u, "v": v, "scores": scores, "due": expected}
     require(close(scores, expected), "its factors do not give the linear layer's scores", **shown)
     if n > 1 and m > 1:  # gradients of random embeddings: at ties and zeros they are a matter of convention
-        pairs = randn(n, width).requires_grad_(), randn(m, fusion.in2_features, seed=1).requires_grad_()
+        pairs = randn(n, fusion.in_features).requires_grad_(), randn(m, fusion.in2_features, seed=1).requires_grad_()
         slow = fuse(fusion, *all_pairs(*pairs)) @ weight.mT
         quick = score_pairs(Factors(*fusion.factors(*pairs, weight)))
         towards = randn(n, m, k, seed=3)
@@ -154,13 +159,7 @@ def factors(subject: Subject, draw: DrawFn) -> None:
 
 def factors_apart(subject: Subject, draw: DrawFn) -> None:
     """Its factors of the left items need no right items, and the other way round: an index keeps them apart."""
-    width = draw(st.integers(*subject.width_range))
-    fusion = subject.build(width)
-    if not fusion.fast_path:
-        raise DoesNotApply("it has no factors")
-    n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
-    u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
-    weight = randn(k, fusion.out_features, seed=2)
+    fusion, u, v, weight = _with_factors(subject, draw)
     together = Factors(*fusion.factors(u, v, weight))
     of_u, of_v = Factors(*fusion.factors(u, v[:0], weight)), Factors(*fusion.factors(u[:0], v, weight))
     alone = Factors(of_u.left, of_v.right, of_u.row, of_v.column)
