@@ -1,6 +1,7 @@
 """What every test shares: Hypothesis profiles, two threads, a registry that forgets what a test registers."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -18,6 +19,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def compiler():
+    """Skips the test where torch.compile would find no C++ compiler."""
+    if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
+        pytest.skip("no C++ compiler here")
 
 
 @pytest.fixture

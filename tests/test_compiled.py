@@ -20,7 +20,7 @@ def _fresh_compiler():
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "three logits", "hidden twice", "norm first"])
 @pytest.mark.parametrize("fusion", ["product", "abs-diff", "concat", "symmetric", "max", "ntn", "bilinear"])
-def test_compiled_scores_are_those_of_forward(fusion, head):
+def test_compiled_scores_are_those_of_forward(compiler, fusion, head):
     model = build(fusion, HEADS[head], 5)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -30,7 +30,7 @@ def test_compiled_scores_are_those_of_forward(fusion, head):
 
 
 @pytest.mark.parametrize("fusion", ["abs-diff", "concat"])
-def test_compiled_gradients_are_those_of_forward(fusion):
+def test_compiled_gradients_are_those_of_forward(compiler, fusion):
     model = build(fusion, HEADS["mlp"], 5)
     u, v = randn(4, 5).requires_grad_(), randn(3, 5, seed=1).requires_grad_()
     tensors = [u, v, *model.parameters()]
@@ -40,7 +40,7 @@ def test_compiled_gradients_are_those_of_forward(fusion):
         assert_equal(x, y, 1e-12)
 
 
-def test_it_is_really_compiled_and_once_for_models_of_one_kind():
+def test_it_is_really_compiled_and_once_for_models_of_one_kind(compiler):
     """New weights, another number of rows: the kernel that is there."""
     torch._dynamo.utils.counters.clear()
     for seed in range(3):
@@ -60,7 +60,7 @@ def test_no_array_of_all_differences_and_of_all_hidden_features():
         assert Scorer(model.fusion, model.head, u, v, max_bytes=400_000, compile=True).block_size(40, 50) == (40, 50)
 
 
-def test_topk_and_blocks_compile_too():
+def test_topk_and_blocks_compile_too(compiler):
     model = build("symmetric", HEADS["mlp"], 4)
     u, v = randn(6, 4), randn(9, 4, seed=1)
     due = model.score_matrix(u, v)
@@ -94,7 +94,7 @@ def test_where_torch_gives_up_nothing_large_is_made():
         compiled._score(plan, u, v, plan.factors(u, v))
 
 
-def test_a_fusion_of_ones_own_is_fused_too():
+def test_a_fusion_of_ones_own_is_fused_too(compiler):
     """Whatever is computed coordinate by coordinate becomes one kernel, though it has no factors."""
 
     class Canberra(pf.Fusion):

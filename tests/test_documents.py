@@ -33,8 +33,10 @@ def run_page(page):
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
 )
-def test_code_blocks(page, registry_restored, monkeypatch):
+def test_code_blocks(page, registry_restored, monkeypatch, request):
     """The blocks of a page run in order, in one namespace, as a reader would type them."""
+    if "compile=True" in page.read_text():
+        request.getfixturevalue("compiler")
     monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
     run_page(page)
 

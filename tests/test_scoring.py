@@ -215,8 +215,10 @@ def test_a_common_offset_does_not_cancel_squared_differences(fusion):
 
 
 @pytest.mark.parametrize(("fusion", "compile"), [("abs-diff", False), ("abs-diff", True), ("diff", False)])
-def test_a_common_offset_does_not_spoil_differences(fusion, compile):
+def test_a_common_offset_does_not_spoil_differences(fusion, compile, request):
     """Differences of 0.01 at 1000, which float32 keeps to four digits: they are as near to the truth as forward is."""
+    if compile:
+        request.getfixturevalue("compiler")
     model = build(fusion, HEADS["no bias"], 64, torch.float32)
     u, v = 1000 + randn(6, 64) / 100, 1000 + randn(7, 64, seed=1) / 100
     u, v = u.float(), v.float()
