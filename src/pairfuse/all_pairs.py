@@ -60,7 +60,7 @@ class AllPairs(nn.Module):
         return self._encode_items("items", items, side, batch_size, progress)
 
     def score_embeddings(self, u: Tensor, v: Tensor, *, max_bytes: int = MAX_BYTES, compile: bool = False) -> Tensor:
-        """Score every left embedding against every right one, exactly as `forward` scores each pair.
+        """Score every left embedding against every right one, as `forward` scores each pair but for rounding.
 
         In the present mode and with gradients, so that B encoded items train on B² pairs. The first linear layer of the
         head goes through the algebra of the fusion; most often it is one matrix product. Without gradients the pairs go
@@ -79,7 +79,8 @@ class AllPairs(nn.Module):
 
         Raises:
             TypeError: The embeddings are not floating-point.
-            ValueError: The widths do not fit, or the budget is too small for one pair.
+            ValueError: The widths do not fit, the embeddings are on another device than the model or of a wider dtype,
+                or the budget is too small for one pair.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -202,8 +203,8 @@ class AllPairs(nn.Module):
 
         Raises:
             TypeError: The items are of the wrong kind.
-            ValueError: k is larger than the gallery, the head has several outputs, an embedding is not finite, there
-                are no items, or the budget is too small for one pair.
+            ValueError: k is larger than the gallery, the head has several outputs, an embedding is not finite, a
+                loader shuffles or drops items, there are no items, or the budget is too small for one pair.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -236,7 +237,7 @@ class AllPairs(nn.Module):
         Raises:
             TypeError: The origin is no tensor.
             ValueError: The fusion has no factors (the table of all fusions: "fast path"), the head is not linear with
-                one output, or the origin is not of shape `(D,)`.
+                one output, a hook or a patched method alters either, or the origin is not of shape `(D,)`.
 
         Examples:
             >>> import torch, pairfuse as pf

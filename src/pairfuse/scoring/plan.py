@@ -23,14 +23,14 @@ class Plan(nn.Module):
     Args:
         fusion: The fusion.
         head: The head.
-        origin: A point near the embeddings, around which squares are expanded.
+        origin: A point near the embeddings, around which differences and squares are computed.
         split: Whether to take the head apart at all.
     """
 
     def __init__(self, fusion: Fusion, head: nn.Module, origin: Tensor | None, *, split: bool = True) -> None:
         super().__init__()
         parts = split_head(head) if split and not (is_altered(fusion) or is_altered(head)) else None
-        self.fusion = fusion if origin is None else fusion.centred(origin)
+        self.fusion = fusion if origin is None or parts is None else fusion.centred(origin)
         self.head = head
         self.weight: Tensor | None = None if parts is None else parts.weight
         self.bias: Tensor | None = None if parts is None else parts.bias
