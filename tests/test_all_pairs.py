@@ -156,6 +156,7 @@ LINEAR = pf.SiameseComparator(nn.Linear(3, 3), "product")
             ValueError,
             "expects u on the model's device, got u on meta and the model on cpu",
         ),
+        (lambda: MODEL.score_matrix(GOOD, GOOD.numpy()), TypeError, "items, got ndarray: use torch.as_tensor"),
         (lambda: MODEL.score_matrix(GOOD, "x"), TypeError, "a Dataset or a DataLoader of items, got str"),
         (lambda: MODEL.score_matrix(GOOD, GOOD, max_bytes=1), ValueError, "max_bytes=1 is too small for a single pair"),
         (lambda: MODEL.score_matrix(GOOD, GOOD, max_bytes=0), ValueError, "expects max_bytes to be at least 1, got 0"),

@@ -58,9 +58,10 @@ def _batches(name: str, items: Any, batch_size: int) -> Iterator[Batch]:
             yield combine(lambda tensor, at=start: tensor[at : at + batch_size], items)
         return
     if not isinstance(items, (DataLoader, Dataset)):
+        advice = ": use torch.as_tensor" if hasattr(items, "__array__") else ""
         raise TypeError(
             f"{name} must be a tensor, nested dicts, tuples or lists of tensors, a Dataset or a DataLoader of items, "
-            f"got {type(items).__name__}"
+            f"got {type(items).__name__}{advice}"
         )
     if isinstance(items, DataLoader):
         _check_order(name, items)
