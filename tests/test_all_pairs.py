@@ -142,7 +142,7 @@ LINEAR = pf.SiameseComparator(nn.Linear(3, 3), "product")
             "x1 must be a tensor, or nested dicts, tuples or lists of tensors, got str",
         ),
         (
-            lambda: MODEL.score_matrix(Items([{"x": row, "text": "abc"} for row in GOOD]), GOOD),
+            lambda: LINEAR.score_matrix(Items([{"x": row, "text": "abc"} for row in GOOD]), GOOD),
             TypeError,
             "x1 must be a tensor, or nested dicts, tuples or lists of tensors, got str",
         ),
