@@ -48,6 +48,10 @@ class _Projections(Fusion):
         right = self.left if self.right is None else self.right
         return self.left(u), right(v)
 
+    @override
+    def numbers_to_fuse(self) -> int:
+        return super().numbers_to_fuse() + 6 * self.left.out_features
+
     def reset_projections(self, variance: float) -> None:
         """Draw both projections such that inputs of unit variance give this variance; set their biases to 0."""
         for layer in (self.left, self.right):
@@ -140,10 +144,6 @@ class LowRankBilinear(_Projections):
         return fused
 
     @override
-    def numbers_to_fuse(self) -> int:
-        return super().numbers_to_fuse() + 6 * self.left.out_features
-
-    @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
         left, right = self.project(u, v)
         mixed = weight @ self.out.weight  # (K, R)
@@ -220,10 +220,6 @@ class MFB(_Projections):
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         left, right = self.project(u, v)  # (..., F · R) each
         return (left * right).reshape(*u.shape[:-1], self.out_features, self.rank).sum(-1)
-
-    @override
-    def numbers_to_fuse(self) -> int:
-        return super().numbers_to_fuse() + 6 * self.left.out_features
 
     @override
     def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
