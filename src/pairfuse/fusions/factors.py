@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pairfuse._products import products_of_rows
+
 SMALL = 4  # a compiled kernel computes up to this many outputs as sums, without an array of the features
 
 
@@ -67,18 +69,19 @@ def join_factors(parts: Sequence[Factors]) -> Factors:
 def score_pairs(factors: Factors) -> Tensor:
     """The scores of all pairs: `(N, M, K)`."""
     left, right, row, column = factors
-    base = _sum([None if row is None else row[:, None], None if column is None else column[None]])  # (N, M, K), or less
-    if left.shape[-1] == 0 and base is not None:
-        return base.expand(left.shape[1], right.shape[1], -1)
+    terms = [] if row is None else [row[:, None]]
+    terms += [] if column is None else [column[None]]
+    if left.shape[-1] == 0 and terms:
+        return sum(terms[1:], start=terms[0]).expand(left.shape[1], right.shape[1], -1)
     if len(left) == 1:
-        if base is None:
-            return (left[0] @ right[0].mT)[..., None]
-        if row is None or column is None:
-            return torch.addmm(base[..., 0], left[0], right[0].mT)[..., None]
-        return base[..., 0].addmm_(left[0], right[0].mT)[..., None]  # (N, M) already: no second array of it
-    shared = len(right) == 1  # then (1, M, R) @ (N, R, K), which puts the outputs side by side, as layers want them
-    scores = right @ left.permute(1, 2, 0) if shared else torch.einsum("knr,kmr->nmk", left, right)
-    return scores if base is None else scores + base
+        scores = products_of_rows(left[0], right[0])[..., None]
+    elif len(right) == 1:
+        scores = right @ left.permute(1, 2, 0)  # (N, M, K) at once: outputs side by side, as layers want them
+    else:
+        scores = torch.einsum("knr,kmr->nmk", left, right)
+    for term in terms:
+        scores += term  # in place: it may fill the memory
+    return scores
 
 
 def inner_products(factors: Factors) -> tuple[Tensor, Tensor]:

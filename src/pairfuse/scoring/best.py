@@ -35,8 +35,9 @@ def top_k(scorer: Scorer, k: int, *, exclude_self: bool) -> TopK:
         best = _merge(None if columns.start == 0 else best, scores, columns.start, k)
         if columns.stop == len(scorer.v):
             values[rows], indices[rows] = best
-    if values.isnan().any():
-        raise ValueError("topk expects finite scores, got NaN: the embeddings or the head's weights are too large")
+    if not (values < torch.inf).all():  # an overflow; below all others is only what is left out
+        came = "NaN" if values.isnan().any() else "inf"
+        raise ValueError(f"topk expects finite scores, got {came}: the embeddings or the head's weights are too large")
     return TopK(values, indices)
 
 
