@@ -4,6 +4,7 @@ from types import ModuleType
 
 from pairfuse import data, encoders, fusions, index, xnor
 from pairfuse.comparator import AdditiveComparatorError, SiameseComparator
+from pairfuse.diagnosis import Diagnosis, Finding, diagnose
 from pairfuse.fusions import Fusion, list_fusions, make_fusion, register_fusion
 from pairfuse.xnor import xnor_margin
 
@@ -11,9 +12,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdditiveComparatorError",
+    "Diagnosis",
+    "Finding",
     "Fusion",
     "SiameseComparator",
     "data",
+    "diagnose",
     "encoders",
     "fusions",
     "index",

@@ -1,0 +1,115 @@
+"""Probe `xnor-overfit`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pairfuse._batches import Batch, combine
+from pairfuse.diagnosis.probes.batch_dependence import NORMS
+from pairfuse.diagnosis.probes.result import Result
+from pairfuse.diagnosis.subject import Skip, Subject, item_key, take
+
+STEPS = 60
+RATES = (1e-2, 1e-3)
+LEARNED = 0.25  # cross-entropy; guessing has 0.693
+FLOOR = 0.6931
+
+
+def xnor_overfit(subject: Subject) -> Result:
+    """Symptom: none yet; this is the smallest thing that a model of "same" must be able to learn.
+
+    Computation: a copy of the model is trained on two items and their four pairs, one batch without dropout, with
+    Adam at two learning rates, 60 steps each. No additive model gets below 0.6931 there, with batch norms either,
+    since each side holds each item twice. Threshold: a cross-entropy of 0.25. False alarms: a model may be merely
+    slow; therefore it is a warning at most.
+    """
+    for cause in ("additive", "constant-output", "ignored-input", "frozen"):
+        if cause in subject.found and subject.found[cause].verdict == "fail":
+            raise Skip(f"see {cause}")
+    if subject.allow_additive:
+        raise Skip("a ranking need not learn it")
+    module = subject.needs_module()
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise Skip("no parameter wants gradients")
+    x1, x2, y = _quartet(subject)
+    losses = []
+    for rate in RATES:
+        with subject.lent():
+            steps, loss = _train(subject, x1, x2, y, rate)
+        losses.append(loss)
+        if loss < LEARNED:
+            evidence = {"steps of Adam": steps, "learning rate": rate, "cross-entropy": loss}
+            return Result("ok", evidence=evidence)
+    best = min(losses, key=lambda loss: loss if loss == loss else float("inf"))
+    floor = " That is the floor of a model that cannot learn it." if abs(best - FLOOR) < 1e-3 else ""
+    return Result(
+        "warn",
+        f"{len(RATES) * STEPS} steps of Adam did not teach it two items and their four pairs.{floor}",
+        {"cross-entropy": best, "guessing": FLOOR, "learning rates": RATES},
+        "It may be merely slow: try these four pairs by yourself, for longer. If the loss stays, look at how the two "
+        "embeddings meet, at clamped or dead weights, and at the scale of the inputs.",
+    )
+
+
+def _quartet(subject: Subject) -> tuple[Batch, Batch, Tensor]:
+    """Two items a, b as the pairs (a, a), (a, b), (b, a), (b, b), with their targets."""
+    y = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    rows, columns = [0, 0, 1, 1], [0, 1, 0, 1]
+    if subject.alike:
+        a, b = _two_that_differ(subject)
+        items = combine(lambda p, q: torch.stack([p, q]), a, b)
+        return take(items, rows), take(items, columns), y
+    if subject.y is None:
+        raise Skip("for two kinds of things it needs targets, to know which go together")
+    matched = (subject.y == 1).nonzero().flatten().tolist()
+    first = matched[0] if matched else None
+    others = [i for i in matched if _both_differ(subject, i, matched[0])]
+    if first is None or not others:
+        raise Skip("it needs two different pairs with target 1")
+    pairs = torch.tensor([first, others[0]])
+    return take(subject.x1, pairs[rows]), take(subject.x2, pairs[columns]), y
+
+
+def _two_that_differ(subject: Subject) -> tuple[Batch, Batch]:
+    """The items of the first pair with target 0, or the first two different items."""
+    if subject.y is not None:
+        for index in (subject.y == 0).nonzero().flatten().tolist():
+            if item_key(subject.x1, index) != item_key(subject.x2, index):
+                return _item(subject.x1, index), _item(subject.x2, index)
+    return _item(subject.left, 0), _item(subject.left, 1)
+
+
+def _both_differ(subject: Subject, i: int, j: int) -> bool:
+    return all(item_key(x, i) != item_key(x, j) for x in (subject.x1, subject.x2))
+
+
+def _item(x: Batch, index: int) -> Batch:
+    return combine(lambda tensor: tensor[index], x)
+
+
+def _train(subject: Subject, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tuple[int, float]:
+    """How many steps it took, and the cross-entropy in the end; NaN if it became infinite."""
+    parameters = [p for p in subject.needs_module().parameters() if p.requires_grad]
+    optimizer: Any = torch.optim.Adam(parameters, lr=rate)
+    with torch.enable_grad():
+        for step in range(STEPS + 1):
+            logits = _logits(subject, x1, x2)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, y.to(logits))
+            if not loss.isfinite():
+                return step, float("nan")
+            if loss < LEARNED or step == STEPS:
+                break
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+    return step, loss.item()
+
+
+def _logits(subject: Subject, x1: Batch, x2: Batch) -> Tensor:
+    norms = [part for part in subject.trained_parts if isinstance(part, NORMS)]
+    output = subject.score(x1, x2, trained=norms, gradients=True)
+    if output.logits.isfinite().all():
+        return output.logits
+    values = output.values[:, 1] if output.values.ndim == 2 else output.values
+    return values.clamp(1e-6, 1 - 1e-6).logit()
