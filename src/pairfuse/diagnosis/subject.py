@@ -17,6 +17,8 @@ from pairfuse.diagnosis.report import Finding
 
 GRID = 16  # items on either side of a grid
 CHUNK = 64  # pairs at a time
+INVERTIBLE = ("sigmoid", "softmax", "tanh", "softsign")
+LARGE = 30  # times the present weights, which drives everything that can leave [-1, 1] out of it
 
 
 class Skip(Exception):  # noqa: N818 - no error: a probe that has nothing to examine says why
@@ -129,10 +131,12 @@ class Subject:
         count = count_items("x1", x1)
         values = check_output(output, count)
         link = calls.link_of(output)
+        if link is not None and link.name == "softmax" and not _sums_to_one(values):
+            link = None  # over the batch, or of a single logit
         return Output(self._logits(values, link, count), values, link)
 
     def _logits(self, values: Tensor, link: Call | None, count: int) -> Tensor:
-        if link is not None and link.name in ("sigmoid", "softmax", "tanh", "softsign"):
+        if link is not None and link.name in INVERTIBLE:
             values = _columns(link.first, count)  # what went into the link is the logit itself
         elif self.probabilities:
             p = values[:, 1] if values.ndim == 2 else values
@@ -156,6 +160,11 @@ class Subject:
     def given(self) -> Output:
         """What the model says of the given pairs, at most 256, in eval mode."""
         return self.score(*self.some_pairs())
+
+    @functools.cached_property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest value that the model was seen to return."""
+        return output_range(self)
 
     def some_pairs(self) -> tuple[Batch, Batch]:
         """The given pairs, at most 256."""
@@ -256,15 +265,28 @@ def item_key(x: Batch, index: int) -> bytes:
     return b"|".join(part.numpy().tobytes() for part in parts)
 
 
-def holds_probabilities(subject: Subject) -> bool:
-    """Whether what the model returns are probabilities: it ends in a sigmoid, or cannot leave [0, 1]."""
-    output = subject.score(subject.left, take(subject.right, [0] * subject.rows))
-    if output.link is not None:
-        return output.link.name in PROBABILITIES
-    outputs = [output.values, subject.given.values]
-    if subject.module is not None:
-        with borrowed(subject.module), torch.no_grad():
-            for parameter in subject.module.parameters():
-                parameter.mul_(3)  # logits would grow out of [0, 1]
+def _sums_to_one(values: Tensor) -> bool:
+    return values.ndim == 2 and bool(torch.allclose(values.sum(1), torch.ones_like(values[:, 0]), atol=1e-2))
+
+
+def output_range(subject: Subject) -> tuple[float, float]:
+    """The least and the greatest value that the model was seen to return: as it is, and with large random weights."""
+    outputs = [subject.given.values]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(0 if subject.module is None else 3):
+        with borrowed(subject.needs_module()), torch.no_grad():
+            for parameter in subject.needs_module().parameters():
+                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+                parameter.copy_(LARGE * parameter.square().mean().sqrt() * noise)
             outputs.append(subject.score(*subject.some_pairs()).values)
-    return all(bool(((values >= 0) & (values <= 1)).all()) for values in outputs)
+    values = torch.cat(outputs)
+    values = values[values.isfinite()]
+    return (float(values.min()), float(values.max())) if len(values) else (-torch.inf, torch.inf)
+
+
+def holds_probabilities(subject: Subject) -> bool:
+    """Whether what the model returns are probabilities: it ends in a sigmoid, or was never seen to leave [0, 1]."""
+    link = subject.given.link
+    if link is not None:
+        return link.name in PROBABILITIES
+    return subject.range[0] >= 0 and subject.range[1] <= 1

@@ -120,8 +120,9 @@ def _by_sight(subject: Subject, fits: bool, evidence: dict[str, object]) -> Resu
 
 
 def _crossing(subject: Subject, grid: Tensor, evidence: dict[str, object]) -> Result:
-    """Not a sum; but perhaps an increasing function of one."""
-    if crosses_over(grid) or min(grid.shape) < 4:
+    """Not a sum; but where probabilities hide their logits, perhaps an increasing function of one."""
+    hidden = subject.probabilities and subject.given.link is None
+    if not hidden or crosses_over(grid) or min(grid.shape) < 4:
         return Result("ok", evidence=evidence)
     return _verdict(
         subject,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairfuse._batches import count_items
+from pairfuse._batches import Batch, count_items
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject, take
 
@@ -29,11 +29,11 @@ def batch_dependence(subject: Subject) -> Result:
     count = count_items("x1", x1)
     if count < 2:
         raise Skip("a single pair was given")
-    together = subject.given.logits.double()
+    together = _scores(subject, x1, x2)
     half = torch.arange(0, count, 2)
-    apart = subject.score(take(x1, half), take(x2, half)).logits.double()
+    apart = _scores(subject, take(x1, half), take(x2, half))
     try:
-        alone = subject.score(take(x1, [0]), take(x2, [0])).logits.double()
+        alone = _scores(subject, take(x1, [0]), take(x2, [0]))
     except Exception as error:
         text = f"A batch of one pair fails: {type(error).__name__}: {str(error).splitlines()[0]}"
         advice = "Give squeeze the dimension to remove: scores.squeeze(1), not scores.squeeze()."
@@ -41,7 +41,7 @@ def batch_dependence(subject: Subject) -> Result:
     change = max(_change(together[half.to(together.device)], apart), _change(together[:1], alone))
     spread = float(together.nan_to_num().std()) or 1.0
     evidence: dict[str, Any] = {"change with the batch": change, "spread of the logits": spread}
-    noise = 64 * torch.finfo(subject.precision).eps * float(together.nan_to_num().abs().max())
+    noise = 1000 * torch.finfo(subject.precision).eps * float(together.nan_to_num().abs().max())
     if change > max(MOVED * spread, noise):
         return Result(
             "warn",
@@ -65,6 +65,12 @@ def batch_dependence(subject: Subject) -> Result:
             "warn", f"{text}; here they differ so much that it loses what tells them apart.", evidence, advice
         )
     return Result("note", f"{text}.", evidence, advice)
+
+
+def _scores(subject: Subject, x1: Batch, x2: Batch) -> Tensor:
+    """What the model returns: a softmax over the batch would be hidden in the logits."""
+    values = subject.score(x1, x2).values.double()
+    return values[:, 1] if values.ndim == 2 else values
 
 
 def _change(before: Tensor, after: Tensor) -> float:

@@ -35,7 +35,8 @@ def double_sigmoid(subject: Subject) -> Result:
     name = getattr(subject.loss, "__name__", type(subject.loss).__name__)
     if takes_logits and subject.probabilities:
         text = f"The model returns probabilities, and {name} applies a sigmoid or softmax of its own to them."
-        return Result("fail", text, evidence, ADVICE, output.link is not None)
+        seen = output.link is not None
+        return Result("fail" if seen else "warn", text, evidence, ADVICE, seen)
     if takes_logits is False and (low < 0 or high > 1):
         text = f"The model returns scores beyond [0, 1], and {name} wants probabilities."
         return Result("fail", text, evidence, "Train with nn.BCEWithLogitsLoss.", True)
