@@ -162,7 +162,7 @@ def text_encoder(features: int = 16) -> nn.Sequential:
 
 def train(
     model: nn.Module,
-    pairs: Pairs,
+    pairs: Pairs | Patient,
     steps: int = 100,
     lr: float = 1e-2,
     loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.binary_cross_entropy_with_logits,

@@ -139,12 +139,12 @@ def sides_normalised_apart():
 class Squeezes(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(*conv_encoder()[:6], nn.AdaptiveMaxPool2d(1))
-        self.head = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+        self.body = nn.Sequential(*conv_encoder()[:6], nn.AdaptiveAvgPool2d(1))
+        self.head = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 1))
 
     def forward(self, x1, x2):
         u, v = self.body(x1).squeeze(), self.body(x2).squeeze()
-        return self.head(torch.cat([u * v, torch.abs(u - v)], dim=1)[:, ::2])
+        return self.head(torch.cat([u * v, torch.abs(u - v)], dim=1))
 
 
 @faulty("batch-dependence")
