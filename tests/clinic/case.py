@@ -160,6 +160,36 @@ def text_encoder(features: int = 16) -> nn.Sequential:
     return nn.Sequential(nn.EmbeddingBag(VOCABULARY, 16), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, features))
 
 
+class Siamese(nn.Module):
+    """One encoder for both items, a fuse, a head: what most people write, and many of the patients are."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, fuse: Callable[[Tensor, Tensor], Tensor] = torch.mul):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.fuse = fuse
+
+    def forward(self, x1: Any, x2: Any) -> Tensor:
+        return self.head(self.fuse(self.encoder(x1), self.encoder(x2))).squeeze(-1)
+
+
+def concat(u: Tensor, v: Tensor) -> Tensor:
+    """[u; v]."""
+    return torch.cat([u, v], dim=1)
+
+
+def distance(u: Tensor, v: Tensor) -> Tensor:
+    """|u − v|, element by element."""
+    return (u - v).abs()
+
+
+def distance_net(bias: float = 0.0) -> Siamese:
+    """|u − v| of vectors and a linear layer; a positive bias lets equal items be the same from the start."""
+    net = Siamese(mlp_encoder(), nn.Linear(16, 1), distance)
+    nn.init.constant_(net.head.bias, bias)
+    return net
+
+
 def train(
     model: nn.Module,
     pairs: Pairs | Patient,
@@ -171,6 +201,6 @@ def train(
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss(model(pairs.x1, pairs.x2), pairs.y).backward()
+        loss(model(pairs.x1, pairs.x2).flatten(), pairs.y).backward()
         optimizer.step()
     optimizer.zero_grad()

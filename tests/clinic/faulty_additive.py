@@ -70,7 +70,7 @@ class SumOfEmbeddings(nn.Module):
 
 @faulty("additive")
 def sum_of_embeddings():
-    """Accuracy hovers around 60 % and never rises."""
+    """Accuracy on new pairs does not go above two in three."""
     return Patient(SumOfEmbeddings(), *texts())
 
 

@@ -12,6 +12,7 @@ from clinic.case import (
     black_white,
     captioned_images,
     conv_encoder,
+    distance_net,
     faulty,
     images,
     mlp_encoder,
@@ -149,20 +150,10 @@ def data_of_one_tower():
     return Patient(DataOfTheImage(), *captioned_images())
 
 
-class Classifier(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.encoder = mlp_encoder()
-        self.head = nn.Linear(16, 1)
-
-    def forward(self, x1, x2):
-        return self.head(torch.abs(self.encoder(x1) - self.encoder(x2))).squeeze(1)
-
-
 @faulty("head-not-in-optimizer")
 def optimizer_of_the_encoder():
     """The head stays at its random start: only `encoder.parameters()` were given to the optimiser."""
-    net = Classifier()
+    net = distance_net()
     return Patient(net, *vectors(), {"optimizer": torch.optim.Adam(net.encoder.parameters())})
 
 
@@ -177,7 +168,7 @@ def optimizer_of_a_copy():
 @faulty("head-not-in-optimizer")
 def head_replaced_later():
     """The head was exchanged for another after the optimiser had been made."""
-    net = Classifier()
+    net = distance_net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     net.head = nn.Linear(16, 1)
     return Patient(net, *vectors(), {"optimizer": optimizer})
@@ -186,7 +177,7 @@ def head_replaced_later():
 @faulty("head-not-in-optimizer")
 def learning_rate_of_zero():
     """The head does not learn: its group of parameters has a learning rate of 0."""
-    net = Classifier()
+    net = distance_net()
     optimizer = torch.optim.AdamW([{"params": net.encoder.parameters()}, {"params": net.head.parameters(), "lr": 0.0}])
     return Patient(net, *vectors(), {"optimizer": optimizer})
 
@@ -213,13 +204,13 @@ def frozen_random_tower():
 @faulty("frozen")
 def everything_frozen():
     """`loss.backward()` raises: "element 0 of tensors does not require grad"."""
-    return Patient(Classifier().requires_grad_(False), *vectors())
+    return Patient(distance_net().requires_grad_(False), *vectors())
 
 
 @faulty("not-finite")
 def weight_is_nan():
     """A checkpoint that was saved after the loss had become NaN."""
-    net = Classifier()
+    net = distance_net()
     with torch.no_grad():
         net.encoder[0].weight[3, 5] = torch.nan
     return Patient(net, *vectors())

@@ -7,9 +7,11 @@ from torch import nn
 import pairfuse as pf
 from clinic.case import (
     Patient,
+    Siamese,
     black_white,
     captioned_images,
     conv_encoder,
+    distance,
     faulty,
     images,
     mlp_encoder,
@@ -17,23 +19,6 @@ from clinic.case import (
     texts,
     vectors,
 )
-
-
-class Siamese(nn.Module):
-    """|u − v| or u * v of one encoder, and a head: what most of these patients are."""
-
-    def __init__(self, encoder, head, fuse=torch.mul):
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.fuse = fuse
-
-    def forward(self, x1, x2):
-        return self.head(self.fuse(self.encoder(x1), self.encoder(x2)))
-
-
-def distance(u, v):
-    return (u - v).abs()
 
 
 @faulty("constant-output")
@@ -142,7 +127,7 @@ class Times(nn.Module):
 
 
 def _huge_product(*end):
-    net = Siamese(mlp_encoder(), nn.Sequential(nn.Linear(16, 1), Times(1000.0), *end, nn.Flatten(0)))
+    net = Siamese(mlp_encoder(), nn.Sequential(nn.Linear(16, 1), Times(1000.0), *end))
     pairs = vectors()
     with torch.no_grad():  # half of the answers are yes
         net.head[0].bias.sub_(net.head[0](net.encoder(pairs.x1) * net.encoder(pairs.x2)).median())
@@ -191,7 +176,7 @@ def sigmoid_twice():
 @faulty("double-sigmoid")
 def sigmoid_and_logit_loss():
     """The loss cannot fall below 0.31 where the answer is yes, 0.69 where it is no."""
-    net = Siamese(conv_encoder(), nn.Sequential(nn.Linear(16, 1), nn.Sigmoid(), nn.Flatten(0)), distance)
+    net = Siamese(conv_encoder(), nn.Sequential(nn.Linear(16, 1), nn.Sigmoid()), distance)
     return Patient(net, *images(), {"loss": nn.BCEWithLogitsLoss()})
 
 
@@ -205,7 +190,7 @@ def softmax_and_cross_entropy():
 @faulty("double-sigmoid")
 def logits_and_probability_loss():
     """`nn.BCELoss` raises, or is told nonsense: it was given logits."""
-    net = Siamese(mlp_encoder(), nn.Sequential(nn.Linear(16, 1), nn.Flatten(0)))
+    net = Siamese(mlp_encoder(), nn.Sequential(nn.Linear(16, 1)))
     net.head[0].weight.data *= 20
     return Patient(net, *vectors(), {"loss": nn.BCELoss()})
 
@@ -229,7 +214,7 @@ def cosine_as_logit():
 @faulty("bounded-output")
 def tanh_as_logit():
     """The same through a tanh."""
-    net = Siamese(conv_encoder(), nn.Sequential(nn.Linear(16, 1), nn.Tanh(), nn.Flatten(0)))
+    net = Siamese(conv_encoder(), nn.Sequential(nn.Linear(16, 1), nn.Tanh()))
     return Patient(net, *images(), {"loss": nn.BCEWithLogitsLoss()})
 
 
