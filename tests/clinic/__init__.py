@@ -1,0 +1,25 @@
+"""The clinic: small models in the styles people write, one planted fault each, and healthy ones beside them."""
+
+from types import ModuleType
+
+from clinic import (
+    faulty_additive,
+    faulty_batch,
+    faulty_geometry,
+    faulty_gradients,
+    faulty_outputs,
+    faulty_pairs,
+    healthy_architectures,
+    healthy_training,
+)
+from clinic.case import Case, Patient
+
+__all__ = ["FAULTY", "HEALTHY", "Case", "Patient"]
+
+
+def _cases(*modules: ModuleType) -> list[Case]:
+    return [value for module in modules for value in vars(module).values() if isinstance(value, Case)]
+
+
+FAULTY = _cases(faulty_additive, faulty_outputs, faulty_geometry, faulty_gradients, faulty_batch, faulty_pairs)
+HEALTHY = _cases(healthy_architectures, healthy_training)
