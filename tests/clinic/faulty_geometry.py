@@ -157,7 +157,7 @@ class PositiveWeights(nn.Module):
         return torch.abs(self.encoder(x1) - self.encoder(x2)) @ self.log_weight.exp()
 
 
-@faulty("xnor-overfit")
+@faulty("labels")
 def distance_with_the_wrong_sign():
     """The more two images differ, the more they are "the same": the weights cannot turn negative."""
     return Patient(PositiveWeights(), *images())

@@ -18,6 +18,7 @@ from pairfuse.diagnosis.report import Finding
 GRID = 16  # items on either side of a grid
 CHUNK = 64  # pairs at a time
 INVERTIBLE = ("sigmoid", "softmax", "tanh", "softsign")
+DRAWS = 8
 LARGE = 30  # times the present weights, which drives everything that can leave [-1, 1] out of it
 
 
@@ -168,8 +169,7 @@ class Subject:
 
     def some_pairs(self) -> tuple[Batch, Batch]:
         """The given pairs, at most 256."""
-        some = slice(256)
-        return combine(lambda t: t[some], self.x1), combine(lambda t: t[some], self.x2)
+        return take(self.x1, slice(256)), take(self.x2, slice(256))
 
     @functools.cached_property
     def precision(self) -> torch.dtype:
@@ -181,7 +181,7 @@ class Subject:
 
 def take(x: Batch, index: Any) -> Batch:
     """Some items of a batch."""
-    return combine(lambda tensor: tensor[torch.as_tensor(index, device=tensor.device)], x)
+    return combine(lambda tensor: tensor[index if isinstance(index, slice) else torch.as_tensor(index)], x)
 
 
 def set_mode(module: nn.Module, trained: Sequence[nn.Module]) -> None:
@@ -273,12 +273,13 @@ def output_range(subject: Subject) -> tuple[float, float]:
     """The least and the greatest value that the model was seen to return: as it is, and with large random weights."""
     outputs = [subject.given.values]
     generator = torch.Generator().manual_seed(0)
-    for _ in range(0 if subject.module is None else 3):
+    x1, x2 = (take(x, slice(8)) for x in subject.some_pairs())
+    for _ in range(0 if subject.module is None else DRAWS):
         with borrowed(subject.needs_module()), torch.no_grad():
             for parameter in subject.needs_module().parameters():
                 noise = torch.randn(parameter.shape, generator=generator).to(parameter)
                 parameter.copy_(LARGE * parameter.square().mean().sqrt() * noise)
-            outputs.append(subject.score(*subject.some_pairs()).values)
+            outputs.append(subject.score(x1, x2).values)
     values = torch.cat(outputs)
     values = values[values.isfinite()]
     return (float(values.min()), float(values.max())) if len(values) else (-torch.inf, torch.inf)

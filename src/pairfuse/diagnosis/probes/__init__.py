@@ -28,7 +28,7 @@ PROBES: dict[str, Callable[[Subject], Result]] = {
     probe.__name__.replace("_", "-"): probe
     for probe in (
         *(not_finite, double_sigmoid, constant_output, ignored_input, additive, frozen, head_not_in_optimizer),
-        *(nan_gradient, labels, saturated, dead_branch, batch_dependence, train_eval_gap, collapsed_embeddings),
+        *(nan_gradient, saturated, labels, dead_branch, batch_dependence, train_eval_gap, collapsed_embeddings),
         *(product_geometry, bounded_output, untied_branches, asymmetric, xnor_overfit),
     )
 }

@@ -6,14 +6,14 @@ from pairfuse._batches import count_items
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 
-SWING = 0.1  # in probability
+SWING = 0.2  # in probability
 
 
 def asymmetric(subject: Subject) -> Result:
     """Symptom: swapping the two inputs changes the answer, though "same" has no order.
 
     Computation: the probabilities of the given pairs beside those of the swapped ones. Threshold: `warn` at a root mean
-    square of 0.1; `note` above rounding. False alarms: a question that has an order, such as "does the first contain
+    square of 0.2; `note` above rounding. False alarms: a question that has an order, such as "does the first contain
     the second?"
     """
     if not subject.alike:

@@ -9,7 +9,7 @@ from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject, item_key
 
 RARE = 0.05
-CONFIDENT = 0.2  # how much lower the cross-entropy must be with the targets turned round
+CONFIDENT = 0.5  # how much lower the cross-entropy must be with the targets turned round
 
 
 def labels(subject: Subject) -> Result:
@@ -19,7 +19,7 @@ def labels(subject: Subject) -> Result:
     targets as they are and turned round; whether the given pairs could be memorised by a score for each item: that is
     so unless "same" and "different" alternate along a closed walk through the pairs.
     Threshold: `fail` for values other than 0 and 1, or one value only; `warn` for under 5 % of one, or an AUC
-    significantly under 0.5 while the turned targets cost 0.2 less. False alarms: an untrained model may be turned
+    significantly under 0.5 while the turned targets cost 0.5 less. False alarms: an untrained model may be turned
     round by chance, but is seldom confident.
     """
     y = subject.y
@@ -68,7 +68,7 @@ def _turned_round(subject: Subject, y: Tensor) -> dict[str, float] | None:
     deviation = math.sqrt((len(y) + 1) / (12 * len(ones) * len(zeros)))  # of the AUC of a random order
     cost = nn.functional.binary_cross_entropy_with_logits
     loss, turned = float(cost(logits, y)), float(cost(logits, 1 - y))
-    never_negative = bool((logits >= 0).all()) and not subject.probabilities
+    never_negative = subject.module is not None and subject.range[0] >= 0 and not subject.probabilities
     wrong = auc < 0.5 - 3 * deviation and (turned < loss - CONFIDENT or never_negative)
     return {"AUC": auc, "cross-entropy": loss, "with targets turned round": turned, "confidently wrong": float(wrong)}
 
@@ -81,8 +81,8 @@ def _turned_text(turned: dict[str, float]) -> str:
 
 
 def _turned_advice(subject: Subject) -> str:
-    if bool((subject.given.values >= 0).all()) and not subject.probabilities:
-        return "No score is below 0, as in a distance: negate it and add a learned bias before the loss. 1 = same."
+    if subject.range[0] >= 0 and not subject.probabilities:
+        return "No score is ever below 0, as in a distance: negate it and add a learned bias before the loss. 1 = same."
     return (
         "1.0 means same, 0.0 different, and a higher score more the same; some losses and data sets have it reversed."
     )

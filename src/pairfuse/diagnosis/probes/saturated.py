@@ -4,7 +4,7 @@ from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 
 LIMIT = 15.0  # a probability within 3e-7 of 0 or 1
-SHARE = 0.5
+SHARE = 0.25
 
 
 def saturated(subject: Subject) -> Result:
@@ -29,11 +29,11 @@ def saturated(subject: Subject) -> Result:
         wrong = ((values > 0) != (subject.y[: len(values)].to(values.device) > 0.5)) & far
         evidence["of these wrong"] = int(wrong.sum())
         if wrong.sum() <= 0.02 * far.sum():
-            return Result("note", "Most logits are beyond ±15, and right: nothing is left to learn here.", evidence)
+            return Result("note", "Many logits are beyond ±15, and right: nothing is left to learn here.", evidence)
     steep = " The sigmoid is flat there." if subject.probabilities else ""
     return Result(
         "warn",
-        f"Most logits are beyond ±15, so that the probabilities are 0 or 1 to six digits.{steep}",
+        f"Many logits are beyond ±15, so that the probabilities are 0 or 1 to six digits.{steep}",
         evidence,
         "Scale the inputs to about unit variance, normalise the embeddings, or make the head's first weights smaller. "
         "Train on logits with nn.BCEWithLogitsLoss, whose gradient does not vanish for wrong answers.",

@@ -12,17 +12,17 @@ from pairfuse.diagnosis.subject import Skip, Subject, item_key, take
 
 STEPS = 60
 RATES = (1e-2, 1e-3)
-LEARNED = 0.25  # cross-entropy; guessing has 0.693
+SURE = 0.6  # the probability of the right answer
 FLOOR = 0.6931
 
 
 def xnor_overfit(subject: Subject) -> Result:
     """Symptom: none yet; this is the smallest thing that a model of "same" must be able to learn.
 
-    Computation: a copy of the model is trained on two items and their four pairs, one batch without dropout, with
-    Adam at two learning rates, 60 steps each. No additive model gets below 0.6931 there, with batch norms either,
-    since each side holds each item twice. Threshold: a cross-entropy of 0.25. False alarms: a model may be merely
-    slow; therefore it is a warning at most.
+    Computation: a copy of the model is trained on two items and their four pairs, one batch without dropout, with Adam
+    at two learning rates, 60 steps each. No additive model gets all four right, with batch norms either, since each
+    side holds each item twice. Threshold: all four answers right, with a probability of 0.6. False alarms: a model may
+    be merely slow; therefore it is a warning at most.
     """
     for cause in ("additive", "constant-output", "ignored-input", "frozen"):
         if cause in subject.found and subject.found[cause].verdict == "fail":
@@ -36,11 +36,10 @@ def xnor_overfit(subject: Subject) -> Result:
     losses = []
     for rate in RATES:
         with subject.lent():
-            steps, loss = _train(subject, x1, x2, y, rate)
+            steps, loss, learned = _train(subject, x1, x2, y, rate)
         losses.append(loss)
-        if loss < LEARNED:
-            evidence = {"steps of Adam": steps, "learning rate": rate, "cross-entropy": loss}
-            return Result("ok", evidence=evidence)
+        if learned:
+            return Result("ok", evidence={"steps of Adam": steps, "learning rate": rate, "cross-entropy": loss})
     best = min(losses, key=lambda loss: loss if loss == loss else float("inf"))
     floor = " That is the floor of a model that cannot learn it." if abs(best - FLOOR) < 1e-3 else ""
     return Result(
@@ -88,22 +87,22 @@ def _item(x: Batch, index: int) -> Batch:
     return combine(lambda tensor: tensor[index], x)
 
 
-def _train(subject: Subject, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tuple[int, float]:
-    """How many steps it took, and the cross-entropy in the end; NaN if it became infinite."""
+def _train(subject: Subject, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tuple[int, float, bool]:
+    """How many steps it took, the cross-entropy in the end, and whether all four answers are right."""
     parameters = [p for p in subject.needs_module().parameters() if p.requires_grad]
     optimizer: Any = torch.optim.Adam(parameters, lr=rate)
     with torch.enable_grad():
         for step in range(STEPS + 1):
             logits = _logits(subject, x1, x2)
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, y.to(logits))
-            if not loss.isfinite():
-                return step, float("nan")
-            if loss < LEARNED or step == STEPS:
+            target = y.to(logits)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
+            learned = bool(((1 - target - logits.sigmoid()).abs() >= SURE).all())
+            if learned or step == STEPS or not loss.isfinite():
                 break
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
-    return step, loss.item()
+    return step, loss.item(), learned
 
 
 def _logits(subject: Subject, x1: Batch, x2: Batch) -> Tensor:
