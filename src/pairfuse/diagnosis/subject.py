@@ -18,7 +18,7 @@ from pairfuse.diagnosis.report import Finding
 GRID = 16  # items on either side of a grid
 CHUNK = 64  # pairs at a time
 INVERTIBLE = ("sigmoid", "softmax", "tanh", "softsign")
-DRAWS = 8
+DRAWS = 8  # of weights, to see what a model may return
 LARGE = 30  # times the present weights, which drives everything that can leave [-1, 1] out of it
 
 

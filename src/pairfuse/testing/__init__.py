@@ -1,11 +1,20 @@
-"""The conformance suite for fusions, yours and ours: needs `pip install "pairfuse[testing]"`."""
+"""Tests of fusions and of models, yours and ours: needs `pip install "pairfuse[testing]"`."""
 
 from pairfuse._checks import require_package
 
 require_package("hypothesis", "testing")
 
 from pairfuse.testing.checks import Check, check_fusion, parametrize_with_checks  # noqa: E402
+from pairfuse.testing.models import assert_can_learn_same  # noqa: E402
 from pairfuse.testing.report import Report, Result  # noqa: E402
 from pairfuse.testing.subject import LawError  # noqa: E402
 
-__all__ = ["Check", "LawError", "Report", "Result", "check_fusion", "parametrize_with_checks"]
+__all__ = [
+    "Check",
+    "LawError",
+    "Report",
+    "Result",
+    "assert_can_learn_same",
+    "check_fusion",
+    "parametrize_with_checks",
+]

@@ -62,6 +62,7 @@ def _declared(subject: Subject, model: SiameseComparator) -> Result | None:
     if not model.additive:
         return Result("ok", evidence=evidence, proved=True)
     if model.tied and subject.alike:
+        model.eval()
         a, b = model.encode(take(subject.left, [0, 1])).detach()
         evidence["certificate"] = str(xnor_certificate(model.fusion, a, b))
     return _verdict(subject, f"{SUM}, whatever the weights.", evidence, proved=True)
@@ -86,7 +87,7 @@ def _in_double(subject: Subject, evidence: dict[str, object]) -> Result:
 
 def _interactions(subject: Subject) -> list[tuple[float, float]]:
     """Interaction and rounding in float64: as the model is, and with its weights redrawn."""
-    sides = [combine(_double, take(x, range(min(SIDE, n)))) for x, n in _sides(subject)]
+    sides = [combine(_double, take(x, slice(SIDE))) for x in (subject.left, subject.right)]
     found = []
     for draw in range(1 + REDRAWN):
         with subject.lent(dtype=torch.float64), torch.no_grad():
@@ -151,10 +152,6 @@ def _verdict(
     if subject.allow_additive:
         return Result("note", f"{text} That is allowed here.", evidence, proved=proved)
     return Result("fail" if verdict == "fail" else "warn", text, evidence, CURE, proved)
-
-
-def _sides(subject: Subject) -> list[tuple[object, int]]:
-    return [(subject.left, subject.rows), (subject.right, subject.columns)]
 
 
 def _double(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import graphlib
 import math
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -10,6 +11,9 @@ from pairfuse.diagnosis.subject import Skip, Subject, item_key
 
 RARE = 0.05
 CONFIDENT = 0.5  # how much lower the cross-entropy must be with the targets turned round
+SURE = 3  # standard deviations of a random order
+POLARITY = "1.0 means same, 0.0 different, and a higher score more the same; some losses and data have it reversed."
+DISTANCE = "No score is ever below 0, as of a distance: negate it and add a learned bias before the loss. 1 = same."
 
 
 def labels(subject: Subject) -> Result:
@@ -31,34 +35,44 @@ def labels(subject: Subject) -> Result:
         advice = "Targets are floats: 1.0 = same, 0.0 = different. For -1 and 1 that is y = (y + 1) / 2."
         return Result("fail", f"The targets are not 0 and 1 but {shown}.", {"values": shown}, advice, True)
     share = float(y.mean())
-    evidence: dict[str, object] = {"pairs": len(y), "same": share}
+    evidence: dict[str, Any] = {"pairs": len(y), "same": share}
     if len(values) == 1:
         text = f"All {len(y)} targets are {values[0]:g}: nothing can be learned but that."
         return Result("fail", text, evidence, "Draw about half of the pairs from one class, and shuffle.", True)
-    evidence |= _baselines(share)
-    turned = _turned_round(subject, y)
-    evidence |= turned or {}
-    if turned is not None and turned["AUC"] < 0.5 and turned["confidently wrong"]:
-        return Result("warn", _turned_text(turned), _plain(evidence), _turned_advice(subject))
-    if min(share, 1 - share) < RARE:
-        text = f"Only {min(share, 1 - share):.1%} of the targets are {'1' if share < 0.5 else '0'}."
-        advice = "Draw about half of the pairs from one class, or pass pos_weight= to the loss."
-        return Result("warn", text, _plain(evidence), advice)
-    if _memorisable(subject):
-        text = "A score for each item could fit these pairs, so that a low training loss proves nothing about sameness."
-        advice = "Judge on items that were not trained on."
-        return Result("note", text, _plain(evidence), advice, True)
-    return OK._replace(evidence=_plain(evidence))
+    evidence["cross-entropy of guessing"] = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    evidence["squared error of guessing"] = share * (1 - share)
+    order = _order(subject, y)
+    if order is not None:
+        evidence |= {"AUC": order.auc, "cross-entropy": order.loss, "with targets turned round": order.loss_turned}
+        if order.turned:
+            text = (
+                f"The model scores different pairs higher than same ones (AUC {order.auc:.2f}): the targets, or the "
+                "score, are the wrong way round."
+            )
+            return Result("warn", text, evidence, DISTANCE if order.distance else POLARITY)
+    rare = min(share, 1 - share)
+    if rare < RARE:
+        text = f"Only {rare:.1%} of the targets are {'1' if share < 0.5 else '0'}."
+        return Result("warn", text, evidence, "Draw about half of the pairs from one class, or pass pos_weight=.")
+    if _memorisable(subject, y):
+        text = "A score for each item could fit these pairs: a low training loss proves nothing about sameness."
+        return Result("note", text, evidence, "Judge on items that were not trained on.", True)
+    return OK._replace(evidence=evidence)
 
 
-def _baselines(share: float) -> dict[str, object]:
-    entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
-    return {"cross-entropy of guessing": entropy, "squared error of guessing": share * (1 - share)}
+class _Order(NamedTuple):
+    """How the scores order the pairs, and what they cost."""
+
+    auc: float
+    loss: float
+    loss_turned: float
+    distance: bool  # no score is ever below 0
+    turned: bool
 
 
-def _turned_round(subject: Subject, y: Tensor) -> dict[str, float] | None:
+def _order(subject: Subject, y: Tensor) -> _Order | None:
     logits = subject.given.logits.double().cpu()
-    y = y[: len(logits)].double().cpu()
+    y = y[: len(logits)]
     y, logits = y[logits.isfinite()], logits[logits.isfinite()]
     ones, zeros = logits[y == 1], logits[y == 0]
     if min(len(ones), len(zeros)) < 2:
@@ -67,41 +81,21 @@ def _turned_round(subject: Subject, y: Tensor) -> dict[str, float] | None:
     auc = float(above.mean())
     deviation = math.sqrt((len(y) + 1) / (12 * len(ones) * len(zeros)))  # of the AUC of a random order
     cost = nn.functional.binary_cross_entropy_with_logits
-    loss, turned = float(cost(logits, y)), float(cost(logits, 1 - y))
-    never_negative = subject.module is not None and subject.range[0] >= 0 and not subject.probabilities
-    wrong = auc < 0.5 - 3 * deviation and (turned < loss - CONFIDENT or never_negative)
-    return {"AUC": auc, "cross-entropy": loss, "with targets turned round": turned, "confidently wrong": float(wrong)}
+    loss, loss_turned = float(cost(logits, y)), float(cost(logits, 1 - y))
+    distance = subject.module is not None and subject.range[0] >= 0 and not subject.probabilities
+    wrong = auc < 0.5 - SURE * deviation and (distance or loss_turned < loss - CONFIDENT)
+    return _Order(auc, loss, loss_turned, distance, wrong)
 
 
-def _turned_text(turned: dict[str, float]) -> str:
-    return (
-        f"The model scores different pairs higher than same ones (AUC {turned['AUC']:.2f}): the targets, or the score, "
-        "are the wrong way round."
-    )
-
-
-def _turned_advice(subject: Subject) -> str:
-    if subject.range[0] >= 0 and not subject.probabilities:
-        return "No score is ever below 0, as in a distance: negate it and add a learned bias before the loss. 1 = same."
-    return (
-        "1.0 means same, 0.0 different, and a higher score more the same; some losses and data sets have it reversed."
-    )
-
-
-def _plain(evidence: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in evidence.items() if name != "confidently wrong"}
-
-
-def _memorisable(subject: Subject) -> bool:
+def _memorisable(subject: Subject, y: Tensor) -> bool:
     """Whether one number for each left and each right item fits the targets of all given pairs.
 
     With a left item's number g and a right item's number h, "same" says g > -h and "different" says g < -h: an order,
     which exists iff it has no cycle.
     """
-    assert subject.y is not None
     x1, x2 = subject.some_pairs()
     below: dict[tuple[str, bytes], set[tuple[str, bytes]]] = {}
-    for index, same in enumerate((subject.y[:256] == 1).tolist()):
+    for index, same in enumerate((y[:256] == 1).tolist()):
         left, right = ("left", item_key(x1, index)), ("right", item_key(x2, index))
         above, under = (left, right) if same else (right, left)
         below.setdefault(above, set()).add(under)

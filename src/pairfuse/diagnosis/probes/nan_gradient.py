@@ -3,7 +3,7 @@
 import torch
 
 from pairfuse.diagnosis.probes.result import OK, Result
-from pairfuse.diagnosis.subject import Skip, Subject, take
+from pairfuse.diagnosis.subject import Skip, Subject
 
 
 def nan_gradient(subject: Subject) -> Result:
@@ -15,7 +15,7 @@ def nan_gradient(subject: Subject) -> Result:
     """
     kinds = {"the given pairs": subject.some_pairs()}
     if subject.alike:
-        items = take(subject.left, range(subject.rows))
+        items = subject.left
         kinds["pairs of an item with itself"] = (items, items)
     tried = 0
     for kind, (x1, x2) in kinds.items():

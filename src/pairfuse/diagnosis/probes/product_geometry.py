@@ -74,8 +74,8 @@ def _fusion_and_embeddings(subject: Subject) -> tuple[Fusion, Tensor, bool]:
             raise Skip("the fusion can never tell same from different")
         model.eval()
         with torch.no_grad():
-            return model.fusion, model.encode(take(subject.left, range(subject.rows))).float(), is_affine(model.head)
-    items = take(subject.left, range(subject.rows))
+            return model.fusion, model.encode(subject.left).float(), is_affine(model.head)
+    items = subject.left
     rolled = take(items, torch.arange(subject.rows).roll(1))
     found = embed(subject, items, rolled)
     if not found.multiplied:

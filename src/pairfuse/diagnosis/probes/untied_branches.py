@@ -19,7 +19,7 @@ def untied_branches(subject: Subject) -> Result:
     """
     if not subject.alike:
         raise Skip("the two sides take different kinds of items")
-    items = take(subject.left, range(subject.rows))
+    items = subject.left
     found = embed(subject, items, take(items, torch.arange(subject.rows).roll(1)))
     u, v = found.u.detach().double(), found.v.detach().double().roll(-1, 0)  # row i of both is item i
     if u.shape != v.shape:
