@@ -1,7 +1,7 @@
 """Train a comparison on several GPUs, or several processes, with what PyTorch has: DistributedDataParallel.
 
-Every process trains on its share of each batch and scores its share of the queries; process 0 gathers and prints. Without
-a GPU the processes meet on the CPU, so that the same file can be tried anywhere.
+Every process trains on its share of each batch and scores its share of the queries; process 0 prints. Without a GPU
+the processes meet on the CPU, so that the same file can be tried anywhere.
 
     torchrun --nproc-per-node 2 examples/several_gpus.py
     python examples/several_gpus.py

@@ -1,0 +1,55 @@
+"""The two languages of the site: what a page in `docs/zh` sets, and where the switch in the header leads.
+
+One build makes both, so that there is one search and one reference. A Chinese page has the name of its English
+counterpart; a page without one leads to the other language's home.
+"""
+
+import copy
+from typing import Any
+
+CHINESE = "zh/"
+NAMES = {"en": "English", "zh": "简体中文"}
+SCHEMES = {"en": ("Dark", "Light"), "zh": ("深色", "浅色")}
+ENGLISH_PAGES = "英文文档"
+
+
+def on_page_context(context: dict[str, Any], page: Any, config: Any, nav: Any) -> dict[str, Any]:
+    """Before each page is rendered: its language, its switch and its navigation."""
+    language = language_of(page.file.src_uri)
+    config.theme["language"] = language
+    config.extra["alternate"] = alternates(page.file.src_uri, {other.file.src_uri: other.url for other in nav.pages})
+    config.extra["homepage"] = next(link["link"] for link in home_links(nav) if link["lang"] == language)
+    for scheme, name in zip(config.theme["palette"], SCHEMES[language], strict=True):
+        scheme["toggle"]["name"] = name
+    context["nav"] = copy.copy(nav)
+    context["nav"].items = items_for(language, nav.items)
+    return context
+
+
+def language_of(path: str) -> str:
+    """The language of a page, by its path in `docs`."""
+    return "zh" if path.startswith(CHINESE) else "en"
+
+
+def home_links(nav: Any) -> list[dict[str, str]]:
+    """The home of either language."""
+    return alternates("index.md", {page.file.src_uri: page.url for page in nav.pages})
+
+
+def alternates(path: str, urls: dict[str, str]) -> list[dict[str, str]]:
+    """For either language the same page, or its home where there is none: what the theme calls `extra.alternate`."""
+    name = path.removeprefix(CHINESE)
+    paths = {"en": [name, "index.md"], "zh": [CHINESE + name, CHINESE + "index.md"]}
+    links = {lang: next(urls[path] for path in candidates if path in urls) for lang, candidates in paths.items()}
+    return [{"name": NAMES[lang], "link": link or ".", "lang": lang} for lang, link in links.items()]
+
+
+def items_for(language: str, items: list[Any]) -> list[Any]:
+    """English pages list English pages; Chinese ones list the Chinese, and the English below."""
+    (chinese,) = [item for item in items if item.title == NAMES["zh"]]
+    english = [item for item in items if item is not chinese]
+    if language == "en":
+        return english
+    below = copy.copy(chinese)
+    below.title, below.children = ENGLISH_PAGES, english
+    return [*chinese.children, below]
