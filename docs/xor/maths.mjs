@@ -136,8 +136,9 @@ export function draw2d({ points, separable, head }) {
   }
   const mean = points.reduce((sum, point) => addScaled(sum, 1 / 4, point), zero);
   const rest = points.map((point) => minus(point, mean));
-  const first = separable ? head.weight : principal(rest);
-  const second = principal(rest.map((point) => addScaled(point, -dot(first, point), first)));
+  const rounding = 1e-12 * largest(points);
+  const first = separable ? head.weight : principal(rest, rounding);
+  const second = principal(rest.map((point) => addScaled(point, -dot(first, point), first)), rounding);
   return inPlane(points, head, mean, separable ? [second, first] : [first, second]);
 }
 
@@ -150,10 +151,10 @@ function inPlane(points, head, origin, basis) {
   return { points: rest.map(onto), head: line(head), shown: whole > 0 ? seen / whole : 1, line };
 }
 
-/** The direction of the largest spread of four vectors, towards the second same pair; 0 if there is no spread. */
-function principal(vectors) {
+/** The direction of the largest spread of four vectors, towards the second same pair; 0 if there is none above rounding. */
+function principal(vectors, rounding) {
   const longest = vectors.reduce((best, vector) => (norm(vector) > norm(best) ? vector : best));
-  if (norm(longest) < 1e-12) return longest.map(() => 0);
+  if (norm(longest) <= rounding) return longest.map(() => 0);
   let direction = unit(longest, 0);
   for (let i = 0; i < 100; i++) {
     const next = vectors.reduce((sum, v) => addScaled(sum, dot(v, direction), v), longest.map(() => 0));
