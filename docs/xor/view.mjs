@@ -5,7 +5,7 @@ import { fusedPairs, grid, lossCurves, make, marker, rays, viewOf } from "./draw
 import { mixture, readable, wordsIn } from "./words.mjs";
 
 const STEPS = 1000;
-const STEPS_PER_FRAME = 5;
+const STEPS_PER_FRAME = 8;
 const GRID = 8; // positions are eighths, which floats hold exactly: what looks collinear is
 const REACH = 2;
 const PLANE = viewOf([0, 0], REACH * 1.15);
