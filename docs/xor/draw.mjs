@@ -120,22 +120,35 @@ export function marker([x, y], same) {
   return make("polygon", { class: "xor-point xor-different", points: `${x},${y - d} ${x + d},${y} ${x},${y + d} ${x - d},${y}` });
 }
 
-/** The names of the pairs, outside of their points; pairs of one kind in one place share a line. */
+/** The names of the pairs beside their points, where they hide least; pairs of one kind in one place share a line. */
 function names(at, pairs) {
-  const middle = [0, 1].map((axis) => at.reduce((sum, point) => sum + point[axis], 0) / 4);
-  const near = (p, q) => Math.hypot(p[0] - q[0], p[1] - q[1]) < 24;
-  const labels = [];
-  for (const [first, second] of [[0, 1], [2, 3]]) {
-    if (near(at[first], at[second])) labels.push([onto(at[first], at[second], 0.5), `${pairs[first]} ${pairs[second]}`, first]);
-    else labels.push([at[first], pairs[first], first], [at[second], pairs[second], second]);
-  }
-  return labels.map(([[x, y], words, i]) => {
-    const out = y - middle[1];
-    const shared = labels.some(([place, , other]) => IS_SAME[i] !== IS_SAME[other] && near(place, [x, y]));
-    const up = shared || Math.abs(out) < 8 ? IS_SAME[i] : out < 0;
-    const half = 4 * words.length;
-    const inside = Math.min(Math.max(x + Math.sign(x - middle[0]) * 6, half), SIZE - half);
-    return text(`xor-name ${IS_SAME[i] ? "xor-same" : "xor-different"}`, [inside, up ? y - 17 : y + 29], words);
+  const middle = at.reduce((sum, point) => sum + point[1] / 4, 0);
+  const steps = Array.from({ length: 25 }, (_, i) => i / 24);
+  const ink = steps.flatMap((share) => [onto(at[0], at[1], share), onto(at[2], at[3], share)]);
+  const taken = [];
+  return labelsOf(at, pairs).map(([[x, y], words, same]) => {
+    const half = 4.5 * words.length;
+    const [above, below] = [[x, y - 24], [x, y + 24]];
+    const up = Math.abs(y - middle) < 8 ? same : y < middle;
+    const places = [...(up ? [above, below] : [below, above]), [x + half + 16, y], [x - half - 16, y]];
+    const hidden = places.map(([px, py], i) => {
+      const covers = ([qx, qy], reach) => Math.abs(qx - px) < half + reach && Math.abs(qy - py) < 11 + reach;
+      const outside = px < half || px > SIZE - half || py < 11 || py > SIZE - 11;
+      const crossed = ink.filter((point) => covers(point, 0)).length;
+      return i / 4 + crossed + 20 * taken.filter((place) => covers(place, 9)).length + (outside ? 9 : 0);
+    });
+    const best = places[hidden.indexOf(Math.min(...hidden))];
+    taken.push(best);
+    const inside = Math.min(Math.max(best[0], half), SIZE - half);
+    return text(`xor-name ${same ? "xor-same" : "xor-different"}`, [inside, best[1] + 6], words);
+  });
+}
+
+function labelsOf(at, pairs) {
+  return [[0, 1], [2, 3]].flatMap(([i, j]) => {
+    const close = Math.hypot(at[i][0] - at[j][0], at[i][1] - at[j][1]) < 24;
+    if (close) return [[onto(at[i], at[j], 0.5), `${pairs[i]} ${pairs[j]}`, IS_SAME[i]]];
+    return [i, j].map((k) => [at[k], pairs[k], IS_SAME[k]]);
   });
 }
 

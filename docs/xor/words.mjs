@@ -13,7 +13,7 @@ const formulas = {
   "max": "max(u, v)",
   "min": "min(u, v)",
   "cosine": "cos(u, v)",
-  "bilinear": "u vᵀ, wᵀf = uᵀWv",
+  "bilinear": "u vᵀ, on which a linear head is a bilinear form uᵀWv",
   "symmetric": "[u ∘ v; |u − v|]",
   "infersent": "[u; v; |u − v|; u ∘ v]",
   "sbert": "[u; v; |u − v|]",
@@ -62,6 +62,7 @@ const en = {
 
 const zh = {
   ...en,
+  formulas: { ...formulas, bilinear: "u vᵀ，其上的线性头就是双线性形式 uᵀWv" },
   fusion: "融合方式",
   examples: "试一试",
   presets: ["初始位置", "同方向", "b = 0", "共同偏移", "a 处处大于 b"],
