@@ -5,12 +5,31 @@ counterpart; a page without one leads to the other language's home.
 """
 
 import copy
+import re
 from typing import Any
 
 CHINESE = "zh/"
 NAMES = {"en": "English", "zh": "简体中文"}
 SCHEMES = {"en": ("Dark", "Light"), "zh": ("深色", "浅色")}
 ENGLISH_PAGES = "英文文档"
+TITLES = {
+    "Permanent link": "永久链接",
+    "Jump back to footnote": "回到正文中的脚注",
+    " in the text": "",
+}  # Markdown's own
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """What Markdown's extensions say of their links, which know one language only."""
+    if language_of(page.file.src_uri) == "en":
+        return html
+    return re.sub(r'title="[^"]*"', lambda title: _translated(title[0]), html)
+
+
+def _translated(text: str) -> str:
+    for english, chinese in TITLES.items():
+        text = text.replace(english, chinese)
+    return text
 
 
 def on_page_context(context: dict[str, Any], page: Any, config: Any, nav: Any) -> dict[str, Any]:

@@ -18,8 +18,20 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n^```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
 
+def read(page):
+    """The text of a page, with the files that it shows."""
+    files = [ROOT, ROOT / "docs"]
+    named = r'^--8<-- "(.*)"$'
+    return re.sub(
+        named,
+        lambda m: next(f / m[1] for f in files if (f / m[1]).is_file()).read_text().rstrip(),
+        page.read_text(),
+        flags=re.MULTILINE,
+    )
+
+
 def run_page(page):
-    text, namespace = page.read_text(), {"__name__": "page"}
+    text, namespace = read(page), {"__name__": "page"}
     for block in BLOCK.finditer(text):
         first_line = text[: block.start("code")].count("\n")
         code = compile("\n" * first_line + block["code"], str(page), "exec")
@@ -28,10 +40,13 @@ def run_page(page):
             exec(code, namespace)
         if block["output"] is not None:
             assert printed.getvalue() == block["output"], f"{page.name}, line {first_line}"
+    return namespace
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
+    "page",
+    [page for page in PAGES if "```python" in page.read_text()],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_code_blocks(page, registry_restored, monkeypatch, request):
     """The blocks of a page run in order, in one namespace, as a reader would type them."""
