@@ -17,6 +17,13 @@ TITLES = {
     "Jump back to footnote": "回到正文中的脚注",
     " in the text": "",
 }  # Markdown's own
+CJK, MARKS = "\u4e00-\u9fff", "，。：；？！、“”（）"
+BREAK = re.compile(rf"(?<=[{MARKS}])\n *(?![\s#|>-]|\d+\. )|(?<=[{CJK}])\n *(?=[{CJK}{MARKS}])")
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Of a line break within a paragraph Markdown makes a space, which Chinese does not have."""
+    return BREAK.sub("", markdown) if language_of(page.file.src_uri) == "zh" else markdown
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
@@ -43,6 +50,11 @@ def on_page_context(context: dict[str, Any], page: Any, config: Any, nav: Any) -
     context["nav"] = copy.copy(nav)
     context["nav"].items = items_for(language, nav.items)
     return context
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme announces both languages in the head too, where its script looks for a whole site behind each link."""
+    return re.sub(r'<link rel="alternate"[^>]* hreflang="[^>]*>\s*', "", output)
 
 
 def language_of(path: str) -> str:

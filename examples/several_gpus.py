@@ -47,12 +47,13 @@ def train(model: nn.Module, pairs: TensorDataset, device: torch.device) -> float
     sampler: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(pairs, shuffle=True)
     loader = DataLoader(pairs, batch_size=BATCH // dist.get_world_size(), sampler=sampler)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    loss_function = nn.BCEWithLogitsLoss()
     mean = torch.zeros((), device=device)
     for epoch in range(EPOCHS):
         sampler.set_epoch(epoch)  # or every epoch has the same order
         mean.zero_()
         for x1, x2, y in loader:
-            loss = nn.functional.binary_cross_entropy_with_logits(model(x1.to(device), x2.to(device)), y.to(device))
+            loss = loss_function(model(x1.to(device), x2.to(device)), y.to(device))
             optimizer.zero_grad()
             loss.backward()  # the gradients are averaged over the processes here
             optimizer.step()

@@ -109,3 +109,18 @@ def test_links_that_markdown_makes_speak_chinese():
     assert languages.on_page_content(html, page) == translated
     page.file.src_uri = "a.md"
     assert languages.on_page_content(html, page) == html
+
+
+def test_line_breaks_within_chinese_paragraphs_leave_no_space():
+    """Those that Markdown needs stay: before a list, a heading, a table, and between paragraphs."""
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="zh/a.md"))
+    source = "中文，\n再来\n一行 x\ny。\n`z`\n\n- 甲；\n  乙\n- 丙。\n\n1. 丁。\n2. 戊。\n\n## 己\n"
+    joined = "中文，再来一行 x\ny。`z`\n\n- 甲；乙\n- 丙。\n\n1. 丁。\n2. 戊。\n\n## 己\n"
+    assert languages.on_page_markdown(source, page) == joined
+    page.file.src_uri = "a.md"
+    assert languages.on_page_markdown(source, page) == source
+
+
+def test_the_head_names_no_other_site():
+    head = '<link rel="alternate" href="zh/" hreflang="zh">\n<link rel="icon" href="a.png">'
+    assert languages.on_post_page(head) == '<link rel="icon" href="a.png">'

@@ -1,4 +1,4 @@
-"""The encoders of the how-to that wrap a text model: with a stand-in, and with the libraries where they are installed."""
+"""The encoders of the how-to that wrap a text model: with a stand-in, and with the libraries where they are there."""
 
 from types import SimpleNamespace
 
@@ -44,7 +44,7 @@ def test_padding_does_not_count(page):
 def bert(tmp_path):
     """A folder with a tiny transformer, of random weights, and its tokenizer."""
     transformers = pytest.importorskip("transformers")
-    words = "[PAD] [UNK] [CLS] [SEP] [MASK] a cat sat on the mat dog ran far".split()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "sat", "the", "dog", "ran", "far"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
