@@ -77,11 +77,12 @@ def test_an_operator_takes_one_class_and_one_oracle(registry_restored, monkeypat
         assert (pf.xnor_margin(fusion, u, v) > 0) == oracle.learns_xnor(oracles.exact(u), oracles.exact(v))
 
 
-def load_hooks():
-    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    return hooks
+def load(name):
+    """A module of the folder `docs`, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
@@ -91,7 +92,7 @@ def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
     class OfAUser(pf.fusions.Product):
         pass
 
-    rows = [row.split(" | ") for row in load_hooks().fusion_table().splitlines()[2:]]
+    rows = [row.split(" | ") for row in load("hooks").fusion_table().splitlines()[2:]]
     assert [re.search(r"`([\w-]+)`", row[0])[1] for row in rows] == [n for n in pf.list_fusions() if n != "of-a-user"]
     rows = [
         [re.sub("<.*?>", "", html.unescape(cell)).replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in rows
@@ -103,7 +104,7 @@ def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
 
 
 def test_the_tables_stand_where_the_pages_ask_for_them():
-    hooks = load_hooks()
+    hooks = load("hooks")
     asked = {marker for page in PAGES for marker in re.findall(r"<!-- the table of .* -->", page.read_text())}
     assert asked == set(hooks.TABLES)
     page = "before\n<!-- the table of the laws -->\nafter"

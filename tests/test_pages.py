@@ -2,15 +2,13 @@
 
 import importlib
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from test_documents import ROOT, load
 
-from docs import languages
-
-ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+languages = load("languages")
 PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.glob("**/*.md") if page.parent.name != "results")
 CHINESE = [page for page in PAGES if page.startswith("zh/")]
 FENCE = re.compile(r"^```(\w*)\n.*?^```$", re.MULTILINE | re.DOTALL)
