@@ -238,7 +238,7 @@ function truthTable(words, found, trained) {
     return row;
   });
   const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column)));
-  return [make("caption", {}, `${title}.`), make("thead", {}, head), make("tbody", {}, ...rows)];
+  return [make("caption", {}, title), make("thead", {}, head), make("tbody", {}, ...rows)];
 }
 
 function reason(words, state, found) {
