@@ -154,8 +154,8 @@ function labelsOf(at, pairs) {
 
 /** Two loss curves over the steps, the earlier one pale, with ln 2 as a dashed line. */
 export function lossCurves(runs, steps) {
-  const [width, height, left] = [SIZE, 190, 34];
-  const place = (step, loss) => [left + ((width - left - 4) * step) / steps, height - 22 - (height - 32) * Math.min(loss, 1.05)];
+  const [width, bottom, left] = [SIZE, 168, 34];
+  const place = (step, loss) => [left + ((width - left - 4) * step) / steps, bottom - 158 * Math.min(loss, 1.05)];
   const level = (loss, kind, label) => [
     line(kind, place(0, loss), place(steps, loss)),
     text("xor-number", [left - 5, place(0, loss)[1] + 5], label, "end"),
@@ -163,15 +163,19 @@ export function lossCurves(runs, steps) {
   const parts = [...level(0, "xor-axis", "0"), ...level(1, "xor-rule", "1"), ...level(Math.LN2, "xor-floor", "ln 2")];
   for (const step of [0, steps / 2, steps]) {
     const anchor = step === 0 ? "start" : step === steps ? "end" : "middle";
-    parts.push(text("xor-number", [place(step, 0)[0], height - 5], String(step), anchor));
+    parts.push(text("xor-number", [place(step, 0)[0], bottom + 17], String(step), anchor));
   }
-  for (const { name, losses, past } of runs.filter((run) => run.losses.length)) {
+  const shown = runs.filter((run) => run.losses.length);
+  const ends = shown.map(({ losses }) => place(losses.length - 1, losses[losses.length - 1]));
+  shown.forEach(({ name, losses, past }, i) => {
     const points = losses.map((loss, step) => place(step, loss)).filter((_, step) => step % 4 === 0 || step < 20);
     parts.push(make("polyline", { class: past ? "xor-loss xor-past" : "xor-loss", points: points.join(" ") }));
-    const [x, y] = place(losses.length - 1, losses[losses.length - 1]);
-    const end = x > width / 2 ? "end" : "start";
-    parts.push(text(past ? "xor-name xor-past" : "xor-name", [x, y - 8], name, end));
-  }
+    const [x, y] = ends[i];
+    const other = ends[1 - i];
+    const together = past && other && Math.abs(x - other[0]) < 70 && Math.abs(y - other[1]) < 18;
+    const height = (together ? Math.min(y, other[1] - 17) : y) - 8; // the earlier name stands above the later one
+    parts.push(text(past ? "xor-name xor-past" : "xor-name", [x, height], name, x > width / 2 ? "end" : "start"));
+  });
   return parts;
 }
 

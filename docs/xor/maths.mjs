@@ -123,22 +123,24 @@ function headForThree(points, small) {
 /**
  * The four pairs in a plane in which the line of the head is exact.
  *
- * One or two features are drawn as they are. Of more, the second axis is the head's weight where it separates, and the
- * first the direction in which the pairs differ most besides. Where the two segments meet, all four pairs lie in one
- * plane, and that is drawn. `shown` is the share of the squared distances from the mean that the plane shows.
+ * One or two features are drawn as they are. Of more, where the segments meet, the plane is theirs, and nothing is lost.
+ * Where they are apart, upwards is the head's weight, and sideways lies half-way between the two segments, so that both
+ * are seen. `shown` is the share of the squared distances from the mean that the plane shows.
  */
 export function draw2d({ points, separable, head }) {
-  const width = points[0].length;
   const zero = points[0].map(() => 0);
-  if (width <= 2) {
+  if (zero.length <= 2) {
     const basis = [0, 1].map((axis) => zero.map((_, i) => (i === axis ? 1 : 0)));
     return inPlane(points, head, zero, basis);
   }
   const mean = points.reduce((sum, point) => addScaled(sum, 1 / 4, point), zero);
-  const rest = points.map((point) => minus(point, mean));
   const rounding = 1e-12 * largest(points);
-  const first = separable ? head.weight : principal(rest, rounding);
-  const second = principal(rest.map((point) => addScaled(point, -dot(first, point), first)), rounding);
+  const directionOf = (x) => (norm(x) > rounding ? unit(x, 0) : zero);
+  const p = minus(points[1], points[0]), q = minus(points[3], points[2]);
+  const first = separable ? head.weight : directionOf(norm(p) > rounding ? p : q);
+  const [besideP, besideQ] = [p, q].map((x) => directionOf(addScaled(x, -dot(first, x), first)));
+  const turn = dot(besideP, besideQ) < -1e-9 ? -1 : 1;
+  const second = directionOf(addScaled(besideP, turn, besideQ));
   return inPlane(points, head, mean, separable ? [second, first] : [first, second]);
 }
 
@@ -149,18 +151,6 @@ function inPlane(points, head, origin, basis) {
   const seen = rest.reduce((sum, point) => sum + dot(onto(point), onto(point)), 0);
   const line = ({ weight, bias }) => ({ weight: onto(weight), bias: bias + dot(weight, origin) });
   return { points: rest.map(onto), head: line(head), shown: whole > 0 ? seen / whole : 1, line };
-}
-
-/** The direction of the largest spread of four vectors, towards the second same pair; 0 if there is none above rounding. */
-function principal(vectors, rounding) {
-  const longest = vectors.reduce((best, vector) => (norm(vector) > norm(best) ? vector : best));
-  if (norm(longest) <= rounding) return longest.map(() => 0);
-  let direction = unit(longest, 0);
-  for (let i = 0; i < 100; i++) {
-    const next = vectors.reduce((sum, v) => addScaled(sum, dot(v, direction), v), longest.map(() => 0));
-    direction = unit(next, Number.MIN_VALUE);
-  }
-  return scaled(direction, dot(direction, minus(vectors[1], vectors[0])) < 0 ? -1 : 1);
 }
 
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));

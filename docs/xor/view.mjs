@@ -216,7 +216,8 @@ function refreshTraining(parts, words, state, found) {
   parts.chart.replaceChildren(...lossCurves(runs, STEPS));
   parts.chart.setAttribute("aria-label", words.chart(state.name, loss === null ? "–" : readable(loss, 3)));
   parts.toggle.textContent = state.running ? words.stop : words.start;
-  parts.progress.textContent = loss === null ? words.idle : words.progress(state.losses.length - 1, readable(loss, 3));
+  const line = parts.fused.querySelector(".xor-trained") ? words.dotted : "";
+  parts.progress.textContent = loss === null ? words.idle : words.progress(state.losses.length - 1, readable(loss, 3)) + line;
 }
 
 /** The four logits of the best head, whether they are right, and what the trained head says, if there is one. */
@@ -237,7 +238,7 @@ function truthTable(words, found, trained) {
     return row;
   });
   const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column)));
-  return [make("caption", {}, `${title}.`), make("thead", {}, head), make("tbody", {}, ...rows)];
+  return [make("caption", {}, title), make("thead", {}, head), make("tbody", {}, ...rows)];
 }
 
 function reason(words, state, found) {

@@ -37,9 +37,9 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def address(site):
-    """Where the site is served."""
+    """Where the site is served, until the browser's tests are over."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
