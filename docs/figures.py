@@ -3,49 +3,56 @@
 `docs/images/black_white.png` is drawn by the quick start: `python examples/black_white.py --plot ...`.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 import pairfuse as pf
 
 IMAGES = Path(__file__).parent / "images"
-SAME, DIFFERENT = "tab:blue", "tab:orange"
+SAME, DIFFERENT = "#0067a5", "#b34700"  # those of docs/xor/xor.css
 
 
 def draw_fused_pairs() -> None:
-    """The four pairs of two embeddings under three fusions, with the two segments whose distance is the margin."""
+    """The four pairs of two embeddings under three fusions, with the two segments whose distance is the margin.
+
+    What the interactive picture shows, for readers without scripts: the same colours and shapes, the same start.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
     one_black, one_white = torch.tensor([0.3]), torch.tensor([1.0])
-    black, white = torch.tensor([1.0, 0.2]), torch.tensor([0.2, 1.0])
+    black, white = torch.tensor([1.0, 0.25]), torch.tensor([0.25, 1.0])
     panels = [
         ("concat: [u; v], for embeddings of width 1", pf.fusions.Concat(1), one_black, one_white, ("u", "v")),
         ("product: u ∘ v, width 2", pf.fusions.Product(2), black, white, ("u₁v₁", "u₂v₂")),
         ("abs-diff: |u − v|, width 2", pf.fusions.AbsDiff(2), black, white, ("|u₁ − v₁|", "|u₂ − v₂|")),
     ]
     for axis, (title, fusion, a, b, labels) in zip(axes, panels, strict=True):
-        draw_segment(axis, fusion(a, a), fusion(b, b), SAME, "same", ["black, black", "white, white"])
-        draw_segment(axis, fusion(a, b), fusion(b, a), DIFFERENT, "different", ["black, white", "white, black"])
-        axis.set_title(f"{title}\nmargin {pf.xnor_margin(fusion, a, b):.2f}")
+        margin = pf.xnor_margin(fusion, a, b)
+        draw_segment(axis, fusion(a, a), fusion(b, b), SAME, "o", "same", ["(a, a)", "(b, b)"])
+        draw_segment(axis, fusion(a, b), fusion(b, a), DIFFERENT, "D", "different", ["(a, b)", "(b, a)"])
+        axis.set_title(f"{title}\n" + (f"separable, margin {margin:.2f}" if margin else "not separable: they meet"))
         axis.set(xlabel=labels[0], ylabel=labels[1])
         axis.margins(0.45)
         axis.set_aspect("equal", adjustable="datalim")
     axes[0].legend(loc="lower center")
-    figure.savefig(IMAGES / "fused_pairs.png", dpi=120)
+    save(figure, "fused_pairs.png")
 
 
-def draw_segment(axis: plt.Axes, p: Tensor, q: Tensor, color: str, label: str, names: list[str]) -> None:
+def draw_segment(axis: plt.Axes, p: Tensor, q: Tensor, color: str, marker: str, label: str, names: list[str]) -> None:
     """Two points of one class, the segment between them, and their names; equal points share one name."""
     (x1, y1), (x2, y2) = p.tolist(), q.tolist()
-    axis.plot([x1, x2], [y1, y2], "o-", color=color, linewidth=2, markersize=9, label=label)
+    axis.plot([x1, x2], [y1, y2], color=color, linewidth=2, marker=marker, markersize=9, label=label)
     if torch.allclose(p, q):
-        axis.annotate(" and\n".join(names), (x1, y1), (0, -9), textcoords="offset points", ha="center", va="top")
-        return
-    for (x, y), name in zip([(x1, y1), (x2, y2)], names, strict=True):
-        above = y == max(y1, y2)  # below its lower end, or the segment would cross the name
-        axis.annotate(name, (x, y), (0, 9 if above else -20), textcoords="offset points", ha="center")
+        names = [" ".join(names)]
+    for (x, y), name in zip([(x1, y1), (x2, y2)], names, strict=False):
+        above = y == max(y1, y2) and len(names) == 2  # below its lower end, or the segment would cross the name
+        offset = (0, 10 if above else -22)
+        axis.annotate(name, (x, y), offset, textcoords="offset points", ha="center", color=color, weight="bold")
 
 
 def draw_logit_grid() -> None:
@@ -66,7 +73,14 @@ def draw_logit_grid() -> None:
         axis.set_title(title.format(main, other))
         axis.set_xticks([0, 1], ["x2 black", "x2 white"])
         axis.set_yticks([0, 1], ["x1 black", "x1 white"])
-    figure.savefig(IMAGES / "logit_grid.png", dpi=120)
+    save(figure, "logit_grid.png")
+
+
+def save(figure: Figure, name: str) -> None:
+    """As a PNG of 64 colours, a third of the size of one of millions."""
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=120)
+    Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
 
 
 if __name__ == "__main__":

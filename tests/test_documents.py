@@ -18,8 +18,20 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n^```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
 
+def read(page):
+    """The text of a page, with the files that it shows."""
+    files = [ROOT, ROOT / "docs"]
+    named = r'^--8<-- "(.*)"$'
+    return re.sub(
+        named,
+        lambda m: next(f / m[1] for f in files if (f / m[1]).is_file()).read_text().rstrip(),
+        page.read_text(),
+        flags=re.MULTILINE,
+    )
+
+
 def run_page(page):
-    text, namespace = page.read_text(), {"__name__": "page"}
+    text, namespace = read(page), {"__name__": "page"}
     for block in BLOCK.finditer(text):
         first_line = text[: block.start("code")].count("\n")
         code = compile("\n" * first_line + block["code"], str(page), "exec")
@@ -28,10 +40,13 @@ def run_page(page):
             exec(code, namespace)
         if block["output"] is not None:
             assert printed.getvalue() == block["output"], f"{page.name}, line {first_line}"
+    return namespace
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
+    "page",
+    [page for page in PAGES if "```python" in page.read_text()],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_code_blocks(page, registry_restored, monkeypatch, request):
     """The blocks of a page run in order, in one namespace, as a reader would type them."""
@@ -62,11 +77,12 @@ def test_an_operator_takes_one_class_and_one_oracle(registry_restored, monkeypat
         assert (pf.xnor_margin(fusion, u, v) > 0) == oracle.learns_xnor(oracles.exact(u), oracles.exact(v))
 
 
-def load_hooks():
-    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    return hooks
+def load(name):
+    """A module of the folder `docs`, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
@@ -76,7 +92,7 @@ def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
     class OfAUser(pf.fusions.Product):
         pass
 
-    rows = [row.split(" | ") for row in load_hooks().fusion_table().splitlines()[2:]]
+    rows = [row.split(" | ") for row in load("hooks").fusion_table().splitlines()[2:]]
     assert [re.search(r"`([\w-]+)`", row[0])[1] for row in rows] == [n for n in pf.list_fusions() if n != "of-a-user"]
     rows = [
         [re.sub("<.*?>", "", html.unescape(cell)).replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in rows
@@ -88,7 +104,7 @@ def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
 
 
 def test_the_tables_stand_where_the_pages_ask_for_them():
-    hooks = load_hooks()
+    hooks = load("hooks")
     asked = {marker for page in PAGES for marker in re.findall(r"<!-- the table of .* -->", page.read_text())}
     assert asked == set(hooks.TABLES)
     page = "before\n<!-- the table of the laws -->\nafter"

@@ -1,0 +1,35 @@
+"""The example for several GPUs, with processes that meet on the CPU."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "examples" / "several_gpus.py"
+MODULE = [sys.executable, "-m", "torch.distributed.run"]
+
+
+def run(processes: int) -> str:
+    """What process 0 prints."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    ports = [f"--nproc-per-node={processes}", f"--master-port={port}", "--master-addr=localhost"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # The exit code is not looked at: once in a while gloo aborts a process that has done its work and leaves.
+    result = subprocess.run([*MODULE, *ports, str(SCRIPT)], capture_output=True, text=True, env=environment)
+    found = re.search(rf"^{processes} processes: (.*)$", result.stdout, re.MULTILINE)
+    assert found, result.stderr
+    return found[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo is tried on Linux only")
+def test_two_processes_learn_what_one_learns():
+    """The same batches, in shares: the same loss and the same neighbours."""
+    alone, together = run(1), run(2)
+    assert alone == together
+    assert float(re.search(r"loss ([\d.]+)", together)[1]) < 0.3
