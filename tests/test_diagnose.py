@@ -244,7 +244,7 @@ def wrong(**changes):
     ("arguments", "error", "message"),
     [
         (wrong(model="resnet18"), TypeError, "model must be a module or a callable of two batches, got str"),
-        (wrong(module="resnet18"), TypeError, "module must be an nn.Module"),
+        (wrong(module="resnet18"), TypeError, "diagnose expects module to be an nn.Module"),
         (wrong(x2=X2[:5]), ValueError, r"the same number of items, got 32 \(x1 of shape \(32, 8\)\) and 5"),
         (wrong(y=Y[:5]), ValueError, r"y must hold one target for each of 32 pairs, shape \(32,\), got shape \(5,\)"),
         (wrong(y=Y.tolist()), TypeError, "y must be a tensor of 32 targets"),

@@ -114,10 +114,8 @@ def test_no_trace(train, frozen, with_gradients, grad_mode, raises_at, error, se
     model.raises_at, model.error = raises_at, error
     with torch.set_grad_enabled(grad_mode):
         before = state(model, x1, x2, optimizer)
-        try:
+        with suppress(Interrupted, KeyboardInterrupt, RuntimeError):
             pf.diagnose(model, x1, x2, y, optimizer=optimizer)
-        except (Interrupted, KeyboardInterrupt, RuntimeError) as raised:
-            assert str(raised) == "as asked"
         after = state(model, x1, x2, optimizer)
     for what in before:
         assert equal(before[what], after[what]), what

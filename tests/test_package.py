@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pairfuse as pf
+from pairfuse.diagnosis.probes import PROBES
 
 SOURCE = Path(pf.__file__).parent
 ORDER = [
-    *("_checks", "_batches", "_modes", "_progress"),
+    *("_checks", "_batches", "_modes", "_products", "_progress"),
     *(
         "fusions.factors",
         "fusions._distances",
@@ -25,6 +26,10 @@ ORDER = [
     *("scoring.best", "scoring", "all_pairs", "comparator", "index"),
     *("xnor.segments", "xnor._features", "xnor.certificate", "xnor.margin", "xnor.pair", "xnor.classes", "xnor.bounds"),
     *("xnor", "data", "encoders"),
+    *("diagnosis.borrowing", "diagnosis.calls", "diagnosis.grids", "diagnosis.picture", "diagnosis.report"),
+    *("diagnosis.losses", "diagnosis.subject", "diagnosis.embeddings", "diagnosis.probes.result"),
+    *(f"diagnosis.probes.{probe.__name__}" for probe in PROBES.values()),
+    *("diagnosis.probes", "diagnosis.examine", "diagnosis", "testing.models"),
     *("testing.strategies", "testing.subject", "testing.algebra", "testing.behaviour"),
     *("testing.report", "testing.checks", "testing"),
 ]
@@ -33,7 +38,13 @@ ORDER = [
 def test_public_names():
     """`__all__` is sorted and is what the namespace holds."""
     public = {name for name in vars(pf) if not name.startswith("_")}
-    modules = {"all_pairs", "comparator", "heads", "scoring"}  # reachable, but not names of the package's surface
+    modules = {
+        "all_pairs",
+        "comparator",
+        "diagnosis",
+        "heads",
+        "scoring",
+    }  # reachable, but not names of the package's surface
     assert (public | {"testing"}) - modules - {"ModuleType"} == set(pf.__all__)
     assert pf.__all__ == sorted(pf.__all__)
 

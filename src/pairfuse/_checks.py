@@ -31,11 +31,11 @@ def check_positive(owner: str, argument: str, value: Any) -> float:
     return float(value)
 
 
-def check_module(argument: str, value: Any) -> None:
+def check_module(owner: str, argument: str, value: Any) -> None:
     """Raise unless `value` is a module: an instance, not its class or the function that builds it."""
     if not isinstance(value, nn.Module):
         advice = f": call it first, as in {argument}={value.__name__}(...)" if hasattr(value, "__name__") else ""
-        raise TypeError(f"SiameseComparator expects {argument} to be an nn.Module, got {value!r}{advice}")
+        raise TypeError(f"{owner} expects {argument} to be an nn.Module, got {value!r}{advice}")
 
 
 def check_tensor(owner: str, argument: str, value: Any) -> None:

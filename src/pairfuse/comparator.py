@@ -93,11 +93,11 @@ class SiameseComparator(AllPairs):
         allow_additive: bool = False,
     ) -> None:
         super().__init__()
-        check_module("encoder", encoder)
+        check_module("SiameseComparator", "encoder", encoder)
         if right_encoder is encoder:
             right_encoder = None
         if right_encoder is not None:
-            check_module("right_encoder", right_encoder)
+            check_module("SiameseComparator", "right_encoder", right_encoder)
         self.encoder = encoder
         self.right_encoder = right_encoder
         self.item_ndim = _item_ndim(encoder, item_ndim)
@@ -105,7 +105,7 @@ class SiameseComparator(AllPairs):
         self.fusion = _build_fusion(fusion, encoder, right_encoder, embedding_dim)
         if isinstance(head, str):
             head = make_head(head, self.fusion, tied=self.tied, like=first_parameter(encoder))
-        check_module("head", head)
+        check_module("SiameseComparator", "head", head)
         self.head = head
         facts = self.fusion.facts()
         cannot = facts.additive or (self.tied and facts.xnor == "never")

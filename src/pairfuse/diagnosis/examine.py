@@ -76,7 +76,7 @@ def diagnose(
     """
     start = time.perf_counter()
     if module is not None:
-        check_module("module", module)
+        check_module("diagnose", "module", module)
     if not callable(model):
         raise TypeError(f"model must be a module or a callable of two batches, got {type(model).__name__}")
     if returns not in (None, "logits", "probabilities"):

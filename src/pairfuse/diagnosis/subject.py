@@ -17,6 +17,7 @@ from pairfuse.diagnosis.report import Finding
 
 GRID = 16  # items on either side of a grid
 CHUNK = 64  # pairs at a time
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INVERTIBLE = ("sigmoid", "softmax", "tanh", "softsign")
 DRAWS = 8  # of weights, to see what a model may return
 LARGE = 30  # times the present weights, which drives everything that can leave [-1, 1] out of it
@@ -69,7 +70,7 @@ class Subject:
         returns: str | None = None,
         allow_additive: bool = False,
     ) -> None:
-        self.call = model
+        self.call = model = unwrapped(model)
         self.module = module if module is not None else find_module(model)
         self.optimizer, self.loss, self.allow_additive = optimizer, loss, allow_additive
         self.x1, self.x2 = (combine(torch.Tensor.detach, x) for x in (x1, x2))
@@ -92,6 +93,11 @@ class Subject:
     def columns(self) -> int:
         """How many right items the grid has."""
         return count_items("x2", self.right)
+
+    @property
+    def trained_norms(self) -> list[nn.Module]:
+        """The batch norms among the trained parts."""
+        return [part for part in self.trained_parts if isinstance(part, NORMS)]
 
     @contextmanager
     def lent(self, *, dtype: torch.dtype | None = None) -> Iterator[None]:
@@ -177,6 +183,14 @@ class Subject:
         held = [*self.module.parameters(), *self.module.buffers()] if self.module is not None else []
         kinds = {t.dtype for t in [*held, self.given.values] if t.is_floating_point()}
         return max(kinds, key=lambda kind: torch.finfo(kind).eps)
+
+
+def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
+    """The module inside what torch wraps around it for compiling, or for several processes or devices."""
+    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        return unwrapped(model.module)
+    inside = getattr(model, "_orig_mod", None)  # of torch.compile
+    return model if inside is None else unwrapped(inside)
 
 
 def take(x: Batch, index: Any) -> Batch:

@@ -12,7 +12,7 @@ from pairfuse.diagnosis import diagnose
 def assert_can_learn_same(
     model: Callable[[Any, Any], Any], x1: Batch, x2: Batch, y: Tensor | None = None, **options: Any
 ) -> None:
-    """Assert that a model of pairs can learn "same or different": nothing in its diagnosis fails, and it learns a quartet.
+    """Assert that a model of pairs can learn "same or different": its diagnosis has no `fail`, and it learns a quartet.
 
     A copy of the model must learn two items and their four pairs, which no sum g(x1) + h(x2) can; it takes 120 steps of
     Adam at most. For a test of your own model; afterwards the model is what it was.
@@ -25,8 +25,8 @@ def assert_can_learn_same(
         **options: As for `diagnose`.
 
     Raises:
-        AssertionError: The model cannot learn it, did not in these steps, or the quartet could not be tried; the message is
-            the diagnosis.
+        AssertionError: The model cannot learn it, did not in these steps, or the quartet could not be tried; the
+            message is the diagnosis.
 
     Examples:
         >>> import torch, pairfuse as pf

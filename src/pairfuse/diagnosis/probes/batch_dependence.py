@@ -12,7 +12,6 @@ from pairfuse.diagnosis.subject import Skip, Subject, take
 
 MOVED = 1e-3  # of the spread of the logits
 APART = 1.0  # standard deviations between the two sides' means
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def batch_dependence(subject: Subject) -> Result:
@@ -86,8 +85,7 @@ def _sides_apart(subject: Subject) -> float | None:
     def note(module: nn.Module, given: tuple[Any, ...]) -> None:
         batches[module].append(given[0].detach().transpose(0, 1).flatten(1).double())  # (C, values)
 
-    norms = [m for m in subject.module.modules() if isinstance(m, NORMS) and m in subject.trained_parts]
-    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(note) for norm in subject.trained_norms]
     try:
         subject.score(*subject.some_pairs(), trained=subject.trained_parts)
     finally:

@@ -2,7 +2,7 @@
 
 import math
 
-from pairfuse.diagnosis.probes.double_sigmoid import wants_logits
+from pairfuse.diagnosis.losses import wants_logits
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Subject
 

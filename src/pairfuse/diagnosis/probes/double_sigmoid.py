@@ -1,14 +1,10 @@
 """Probe `double-sigmoid`."""
 
-from typing import Any
-
-from torch import nn
-
 from pairfuse.diagnosis.calls import PROBABILITIES, Call, Calls, same_numbers
+from pairfuse.diagnosis.losses import wants_logits
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Subject
 
-LOGIT_LOSSES = ("binary_cross_entropy_with_logits", "cross_entropy", "sigmoid_focal_loss")
 ADVICE = (
     "Return the plain logit from the model and train with nn.BCEWithLogitsLoss; apply one sigmoid where you need a "
     "probability."
@@ -45,13 +41,3 @@ def double_sigmoid(subject: Subject) -> Result:
 
 def _reads_probabilities(calls: Calls, link: Call) -> bool:
     return any(call.name in PROBABILITIES and same_numbers(call.result, link.first) for call in calls.kept)
-
-
-def wants_logits(loss: Any) -> bool | None:
-    """Whether a loss applies a sigmoid or softmax by itself; None if it is not known."""
-    if isinstance(loss, (nn.BCEWithLogitsLoss, nn.CrossEntropyLoss, nn.SoftMarginLoss)):
-        return True
-    name = getattr(loss, "__name__", "")
-    if name in LOGIT_LOSSES:
-        return True
-    return False if isinstance(loss, nn.BCELoss) or name == "binary_cross_entropy" else None

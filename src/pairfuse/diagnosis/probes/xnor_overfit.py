@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from pairfuse._batches import Batch, combine
-from pairfuse.diagnosis.probes.batch_dependence import NORMS
 from pairfuse.diagnosis.probes.result import Result
 from pairfuse.diagnosis.subject import Skip, Subject, item_key, take
 
@@ -106,8 +105,7 @@ def _train(subject: Subject, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tu
 
 
 def _logits(subject: Subject, x1: Batch, x2: Batch) -> Tensor:
-    norms = [part for part in subject.trained_parts if isinstance(part, NORMS)]
-    output = subject.score(x1, x2, trained=norms, gradients=True)
+    output = subject.score(x1, x2, trained=subject.trained_norms, gradients=True)
     if output.logits.isfinite().all():
         return output.logits
     values = output.values[:, 1] if output.values.ndim == 2 else output.values
