@@ -1,22 +1,58 @@
-"""What mkdocs computes while it builds: the table of the fusions from what they declare, and that of the laws."""
+"""What mkdocs computes while it builds: tables of fusions and laws, and what `diagnose` says of the clinic."""
 
 import inspect
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pairfuse as pf
+from pairfuse.diagnosis.probes import PROBES
 from pairfuse.fusions.registry import fusion_class
 from pairfuse.testing.checks import LAWS
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
+from clinic import FAULTY, Case
 
 WIDTH = 64
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put each table where a page asks for it."""
+    """Put each table or report where a page asks for it."""
     for marker, table in TABLES.items():
         if marker in markdown:
             markdown = markdown.replace(marker, table())
     return markdown
+
+
+def question_report() -> str:
+    """The report of the founding question's model, in the clinic's size."""
+    return f"```text\n{_examine(next(case for case in FAULTY if case.name == 'question'))}\n```"
+
+
+def finding_sections() -> str:
+    """For each probe what its owner sees, a report, and how it is found."""
+    sections = []
+    for id, probe in PROBES.items():
+        case = next(case for case in FAULTY if case.finding == id)
+        seen = " ".join((inspect.getdoc(case.build) or "").split())
+        parts = re.split(r"\b(Symptom|Computation|Threshold|False alarms):", " ".join(inspect.getdoc(probe).split()))
+        said = {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+        sections += [
+            f"### {id}",
+            f"{said['Symptom']}",
+            f"*For instance*: {seen}",
+            f"```text\n{_examine(case)[id]}\n```",
+            f"*How it is found*: {said['Computation']} *Threshold*: {said['Threshold']} "
+            f"*False alarms*: {said['False alarms']}",
+        ]
+    return "\n\n".join(sections)
+
+
+def _examine(case: Case) -> pf.Diagnosis:
+    patient = case.build(0)
+    return pf.diagnose(patient.model, patient.x1, patient.x2, patient.y, **patient.options)
 
 
 def law_table() -> str:
@@ -73,4 +109,9 @@ def _paper(text: str) -> str:
     return f"{found[1]}&nbsp;{found[2]}"
 
 
-TABLES = {"<!-- the table of the fusions -->": fusion_table, "<!-- the table of the laws -->": law_table}
+TABLES = {
+    "<!-- the table of the fusions -->": fusion_table,
+    "<!-- the table of the laws -->": law_table,
+    "<!-- the report of the question -->": question_report,
+    "<!-- the findings -->": finding_sections,
+}

@@ -105,7 +105,7 @@ def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
 
 def test_the_tables_stand_where_the_pages_ask_for_them():
     hooks = load("hooks")
-    asked = {marker for page in PAGES for marker in re.findall(r"<!-- the table of .* -->", page.read_text())}
+    asked = {marker for page in PAGES for marker in re.findall(r"<!-- the .* -->", page.read_text())}
     assert asked == set(hooks.TABLES)
     page = "before\n<!-- the table of the laws -->\nafter"
     assert "| `symmetry` | Swapping u and v changes nothing" in hooks.on_page_markdown(page)

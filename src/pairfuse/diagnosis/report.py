@@ -53,6 +53,11 @@ class Finding:
         """The evidence in one line."""
         return ", ".join(f"{name}: {_short(value)}" for name, value in self.evidence.items())
 
+    def __str__(self) -> str:
+        parts = [self.summary, self.figures(), f"→ {self.advice}" if self.advice else "", self.link]
+        head = f"{self.verdict.upper():4}  {self.id} ({self.ground})"
+        return "\n".join([head, *(_wrapped(part, INDENT) for part in filter(None, parts))])
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -104,24 +109,11 @@ class Diagnosis:
         return draw_grid(self.grid)
 
     def __str__(self) -> str:
-        width = min(100, shutil.get_terminal_size((100, 24)).columns)
-        lines = [f"pairfuse diagnosis: {self._counts()} ({self.seconds:.1f} s)"]
-        for finding in self._telling():
-            lines += ["", f"{finding.verdict.upper():4}  {finding.id} ({finding.ground})"]
-            parts = [finding.summary, finding.figures(), f"→ {finding.advice}" if finding.advice else "", finding.link]
-            for part in filter(None, parts):
-                lines += textwrap.wrap(
-                    part, width, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False
-                )
+        blocks = [f"pairfuse diagnosis: {self._counts()} ({self.seconds:.1f} s)", *map(str, self._telling())]
         good = ", ".join(finding.id for finding in self.findings if finding.verdict == "ok")
         unknown = "; ".join(f"{id} ({reason})" for id, reason in self.skipped.items())
-        for title, text in (("ok", good), ("not examined", unknown)):
-            if text:
-                lines += [
-                    "",
-                    *textwrap.wrap(f"{title}: {text}", width, subsequent_indent=INDENT, break_on_hyphens=False),
-                ]
-        return "\n".join(lines)
+        blocks += [_wrapped(f"{title}: {text}") for title, text in (("ok", good), ("not examined", unknown)) if text]
+        return "\n\n".join(blocks)
 
     def _repr_html_(self) -> str:
         rows = []
@@ -145,6 +137,12 @@ class Diagnosis:
 
     def _ids(self) -> str:
         return ", ".join([*(finding.id for finding in self.findings), *self.skipped])
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Text as wide as the terminal, at most 100 columns."""
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=INDENT, break_on_hyphens=False)
 
 
 def _short(value: Any) -> str:
