@@ -1,10 +1,12 @@
 """What mkdocs computes while it builds: tables of fusions and laws, and what `diagnose` says of the clinic."""
 
 import inspect
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pairfuse as pf
 from pairfuse.diagnosis.probes import PROBES
@@ -28,7 +30,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def question_report() -> str:
     """The report of the founding question's model, in the clinic's size."""
-    return f"```text\n{_examine(next(case for case in FAULTY if case.name == 'question'))}\n```"
+    return _shown(_examine(next(case for case in FAULTY if case.name == "question")))
 
 
 def finding_sections() -> str:
@@ -41,13 +43,18 @@ def finding_sections() -> str:
         said = {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
         sections += [
             f"### {id}",
-            f"{said['Symptom']}",
+            said["Symptom"][0].upper() + said["Symptom"][1:],
             f"*For instance*: {seen}",
-            f"```text\n{_examine(case)[id]}\n```",
+            _shown(_examine(case)[id]),
             f"*How it is found*: {said['Computation']} *Threshold*: {said['Threshold']} "
             f"*False alarms*: {said['False alarms']}",
         ]
     return "\n\n".join(sections)
+
+
+def _shown(report: object) -> str:
+    with patch.dict(os.environ, COLUMNS="72"):  # the width of a page
+        return f"```text\n{report}\n```"
 
 
 def _examine(case: Case) -> pf.Diagnosis:

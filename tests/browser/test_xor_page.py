@@ -1,5 +1,6 @@
 """The XOR page in a browser: what it says is what pairfuse says, by mouse, touch and keys, in every dress."""
 
+import gzip
 import random
 from pathlib import Path
 
@@ -193,13 +194,15 @@ def test_without_scripts_there_is_a_picture(open_page):
 
 
 def test_the_page_weighs_less_than_500_kb(open_page, browser, address):
-    """Uncompressed, but for the index of the search, which grows with the site and is loaded in the background."""
+    """All of it as a server sends it, compressed; and, but for the index of the search, uncompressed too."""
     context = browser.new_context()
     page, answers = context.new_page(), {}
     page.on("requestfinished", lambda request: answers.__setitem__(request.url, request.response()))
     page.goto(f"{address}/{PAGE}", wait_until="networkidle")
     page.wait_for_selector(".xor-live")
-    weights = {url.removeprefix(address): len(answer.body()) for url, answer in answers.items()}
+    bodies = {url.removeprefix(address): answer.body() for url, answer in answers.items()}
     context.close()
+    weights = {url: len(body) for url, body in bodies.items()}
+    assert sum(len(gzip.compress(body)) for body in bodies.values()) < 500_000
     assert {f"/{PAGE}", "/xor/maths.mjs", "/images/fused_pairs.png"} <= set(weights)
     assert sum(weight for url, weight in weights.items() if url != "/search/search_index.json") < 500_000, weights
