@@ -14,6 +14,7 @@ from torch import nn
 import pairfuse as pf
 from pairfuse.diagnosis import report
 from pairfuse.diagnosis.grids import additive_part, crosses_over, shares
+from pairfuse.diagnosis.losses import wants_logits
 from pairfuse.diagnosis.probes import PROBES
 from pairfuse.testing import assert_can_learn_same
 
@@ -34,7 +35,7 @@ class Question(nn.Module):
 
     def forward(self, x):
         q, k = self.q_encoder(x[:, 0]), self.k_encoder(x[:, 1])
-        return self.fc(q * k if self.multiply else torch.cat([q, k], 1))
+        return self.fc(q * k if self.multiply else torch.cat([q, k], 1)).squeeze(1)
 
 
 def ask(model):
@@ -176,7 +177,7 @@ def test_the_report_is_the_same_in_all_its_forms():
         assert id in text
         assert f"<code>{id}</code>" in page
     assert max(map(len, text.splitlines())) <= 100
-    assert re.match(r"pairfuse diagnosis: 2 fail, \d warn, \d note, \d+ ok \(\d", text)
+    assert re.match(r"pairfuse diagnosis: 1 fail, \d warn, \d note, \d+ ok \(\d", text)
 
 
 def test_html_is_escaped():
@@ -249,6 +250,9 @@ def wrong(**changes):
         (wrong(y=Y[:5]), ValueError, r"y must hold one target for each of 32 pairs, shape \(32,\), got shape \(5,\)"),
         (wrong(y=Y.tolist()), TypeError, "y must be a tensor of 32 targets"),
         (wrong(x1=torch.ones(32, 8), x2=torch.ones(32, 8)), ValueError, "at least two different items"),
+        (wrong(optimizer=GOOD.parameters()), TypeError, "optimizer must be a torch.optim.Optimizer, got generator"),
+        (wrong(loss="mse"), TypeError, "loss must be a callable such as nn.BCEWithLogitsLoss"),
+        (wrong(x1=X1[:0], x2=X2[:0], y=None), ValueError, "at least one pair, got none"),
         (wrong(returns="probability"), ValueError, "returns must be 'logits', 'probabilities' or None"),
         (wrong(model=lambda a, b: a), ValueError, r"one score for each of \d+ pairs.*got shape \(\d+, 8\)"),
         (wrong(model=lambda a, b: {"logits": a[:, 0]}), TypeError, "floating-point tensor.*got dict: wrap it, as in"),
@@ -270,7 +274,7 @@ def test_one_pair_is_enough_for_two_different_items():
     diagnosis = pf.diagnose(GOOD, X1[:1], X2[:1], Y[:1])
     assert diagnosis.grid.shape == (2, 2)
     assert diagnosis["xnor-overfit"].verdict == "ok"
-    assert diagnosis["labels"].verdict == "fail"
+    assert diagnosis["labels"].verdict == "note"
 
 
 def test_a_model_on_another_device_is_named():
@@ -287,3 +291,50 @@ def test_nan_is_said_and_nothing_else_is_tried():
     assert [finding.id for finding in diagnosis.findings] == ["not-finite"]
     assert "head.weight" in diagnosis.findings[0].summary
     assert set(diagnosis.skipped.values()) == {"see not-finite"}
+
+
+def test_nan_in_the_input_is_told_from_nan_in_the_model():
+    x1 = X1.clone()
+    x1[3, 2] = torch.nan
+    finding = pf.diagnose(GOOD, x1, X2).findings[0]
+    assert finding.id == "not-finite"
+    assert finding.summary.startswith("x1 hold NaN or infinity")
+
+
+def test_a_model_of_one_argument_is_told_how_to_be_wrapped():
+    with pytest.raises(TypeError) as error:
+        pf.diagnose(nn.Linear(8, 1), X1, X2)
+    assert "lambda x1, x2: model(torch.stack([x1, x2], 1))" in error.value.__notes__[-1]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_mode_of_the_caller_does_not_matter(mode):
+    """Also with inputs that were made in inference mode."""
+    with mode():
+        diagnosis = pf.diagnose(GOOD, X1 * 1, X2 * 1, Y)
+    assert diagnosis.to_dict()["findings"] == pf.diagnose(GOOD, X1, X2, Y).to_dict()["findings"]
+
+
+def test_evidence_is_fit_for_json():
+    """JSON has no NaN."""
+    finding = pf.Finding("labels", "note", False, "", {"a": float("nan"), "b": float("inf"), "c": 1.0})
+    data = pf.Diagnosis((finding,), {}, torch.zeros(2, 2), 0.1).to_dict()
+    assert json.loads(json.dumps(data, allow_nan=False))["findings"][0]["evidence"] == {"a": "nan", "b": "inf", "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("loss", "due"),
+    [
+        (nn.BCEWithLogitsLoss(), True),
+        (nn.functional.binary_cross_entropy_with_logits, True),
+        (lambda scores, y: nn.functional.binary_cross_entropy_with_logits(scores, y, reduction="sum"), True),
+        (nn.CrossEntropyLoss(), True),
+        (nn.BCELoss(), False),
+        (lambda p, y: -(y * p.log() + (1 - y) * (1 - p).log()).mean(), False),
+        (nn.MSELoss(), None),
+        (nn.HingeEmbeddingLoss(), None),
+        (lambda a, b, c: 0, None),
+    ],
+)
+def test_what_a_loss_expects_is_seen_from_what_it_does(loss, due):
+    assert wants_logits(loss) is due

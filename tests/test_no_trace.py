@@ -1,6 +1,7 @@
 """A diagnosis leaves no trace: on the module, its gradients and modes, the random states, the optimizer, the inputs."""
 
 import random
+import signal
 from contextlib import suppress
 
 import numpy
@@ -171,3 +172,88 @@ def test_what_is_borrowed_computes_with_copies():
     assert not hasattr(model, "new_attribute")
     assert not hasattr(model, "new")
     assert model.history == []
+
+
+def test_a_model_behind_an_object_is_found_and_left_alone():
+    """Statistics of a batch norm would change, were the model just called in train mode."""
+
+    class Trainer:
+        def __init__(self):
+            self.parts = {"model": nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))}
+
+        def score(self, x1, x2):
+            return (self.parts["model"](x1) * self.parts["model"](x2)).sum(1)
+
+    trainer = Trainer()
+    pf.diagnose(trainer.score, *torch.randn(2, 12, 6))
+    pf.diagnose(lambda a, b: trainer.score(a, b), *torch.randn(2, 12, 6))
+    norm = trainer.parts["model"][1]
+    assert norm.num_batches_tracked == 0
+    assert norm.training
+
+
+def test_modules_and_tensors_in_plain_lists_are_left_alone():
+    class Careless(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoders, self.queue = [nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))], [torch.zeros(6)]
+            self.head = nn.Linear(6, 1)
+
+        def forward(self, x1, x2):
+            u, v = self.encoders[0](x1), self.encoders[0](x2)
+            self.queue[0] += u.detach().mean(0)
+            return self.head(u * v)
+
+    model = Careless()
+    before = [parameter.clone() for parameter in model.encoders[0].parameters()]
+    pf.diagnose(model, *torch.randn(2, 12, 6))
+    assert model.encoders[0][1].num_batches_tracked == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, model.encoders[0].parameters(), strict=True))
+    assert all(parameter.grad is None for parameter in model.encoders[0].parameters())
+    assert (model.queue[0] == 0).all()
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda model: torch.jit.trace(model, tuple(torch.randn(2, 3, 6)))])
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_scripted_module_is_left_alone(make):
+    """Its attributes cannot be exchanged; it is copied."""
+
+    class Difference(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = nn.Linear(6, 6), nn.Linear(6, 1)
+
+        def forward(self, x1, x2):
+            return self.head((self.encoder(x1) - self.encoder(x2)).abs()).squeeze(1)
+
+    model = make(Difference())
+    x1, x2 = torch.randn(2, 12, 6)
+    before = [(p.data_ptr(), p._version, p.requires_grad, p.clone()) for p in model.parameters()]
+    assert pf.diagnose(model, x1, x2).ok
+    after = [(p.data_ptr(), p._version, p.requires_grad, p) for p in model.parameters()]
+    assert equal(before, after)
+    with pytest.raises(TypeError, match="must be the module itself where it is scripted or traced"):
+        pf.diagnose(lambda a, b: model(a, b), x1, x2)
+
+
+def test_a_signal_at_any_time_leaves_no_trace():
+    """A real Ctrl-C comes between any two instructions, also while the model is put back."""
+    model, x1, x2, y, optimizer = patient(True, False, True, 0)
+    before = state(model, x1, x2, optimizer)
+    before.pop("random")  # of Python's own generator this test draws
+    draw, came = random.Random(0), 0
+    for _ in range(60):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.0005, 0.3))
+            pf.diagnose(model, x1, x2, y, optimizer=optimizer)
+        except KeyboardInterrupt:
+            came += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+        after = state(model, x1, x2, optimizer)
+        for what in before:
+            assert equal(before[what], after[what]), what
+    assert came > 20

@@ -7,9 +7,11 @@ from clinic import (
     faulty_batch,
     faulty_geometry,
     faulty_gradients,
+    faulty_hidden,
     faulty_outputs,
     faulty_pairs,
     healthy_architectures,
+    healthy_suspects,
     healthy_training,
 )
 from clinic.case import Case, Patient
@@ -21,5 +23,7 @@ def _cases(*modules: ModuleType) -> list[Case]:
     return [value for module in modules for value in vars(module).values() if isinstance(value, Case)]
 
 
-FAULTY = _cases(faulty_additive, faulty_outputs, faulty_geometry, faulty_gradients, faulty_batch, faulty_pairs)
-HEALTHY = _cases(healthy_architectures, healthy_training)
+FAULTY = _cases(
+    *(faulty_additive, faulty_outputs, faulty_geometry, faulty_gradients, faulty_batch, faulty_pairs, faulty_hidden)
+)
+HEALTHY = _cases(healthy_architectures, healthy_training, healthy_suspects)

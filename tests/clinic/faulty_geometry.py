@@ -160,7 +160,7 @@ class PositiveWeights(nn.Module):
 @faulty("labels")
 def distance_with_the_wrong_sign():
     """The more two images differ, the more they are "the same": the weights cannot turn negative."""
-    return Patient(PositiveWeights(), *images())
+    return Patient(PositiveWeights(), *images(), {"loss": nn.BCEWithLogitsLoss()})
 
 
 class Monotone(nn.Module):

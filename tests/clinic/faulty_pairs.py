@@ -156,7 +156,7 @@ def distance_as_score():
     """Trained by a contrastive loss, and its distance is now read as a similarity."""
     net, pairs = Contrastive(), vectors()
     train(net, pairs, loss=_contrastive_loss)
-    return Patient(net, *pairs)
+    return Patient(net, *pairs, {"loss": nn.BCEWithLogitsLoss()})
 
 
 @faulty("labels")

@@ -8,23 +8,24 @@ from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 PROBABILITIES = ("sigmoid", "softmax", "hardsigmoid")
-LINKS = (
-    *PROBABILITIES,
-    "log_softmax",
-    "logsigmoid",
-    "tanh",
-    "softsign",
-    "cosine_similarity",
-)  # all but the last monotone
+BOUNDED = ("tanh", "hardtanh", "softsign", "cosine_similarity")
+# Never decreasing, so that no comparison is in them: what goes in says as much of a model as what comes out.
+MONOTONE = (
+    *("sigmoid", "softmax", "hardsigmoid", "tanh", "hardtanh", "softsign", "logsigmoid", "special_ndtr", "exp"),
+    *("relu", "relu6", "leaky_relu", "elu", "celu", "selu", "softplus", "clamp"),
+)
+LINKS = (*MONOTONE, *BOUNDED, "log_softmax")
+CONVERSIONS = ("to", "float", "double")
 
 
 class Call(NamedTuple):
-    """One call of a function: what it is called, its first two tensors, and what it returned."""
+    """One call of a function: what it is called, its first two tensors, what it returned, and the version of that."""
 
     name: str
     first: Tensor
     second: Tensor | None
     result: Tensor
+    version: int
 
 
 class Calls(TorchFunctionMode):
@@ -44,20 +45,26 @@ class Calls(TorchFunctionMode):
         given = getattr(func, "__name__", "")
         name = given.strip("_")
         tensors = [x for x in [*args, *(kwargs or {}).values()] if isinstance(x, Tensor)]
-        in_place = given.endswith("_") and not given.startswith("__")
+        in_place = (given.endswith("_") and not given.startswith("__")) or (kwargs or {}).get("inplace", False)
         if in_place and name in LINKS and tensors:
             tensors[0] = tensors[0].clone()
         result = func(*args, **(kwargs or {}))
         for part in result if isinstance(result, tuple) else (result,):
-            if isinstance(part, Tensor) and tensors and (name in LINKS or self.keep(name, part)):
-                self.kept.append(Call(name, tensors[0], tensors[1] if len(tensors) > 1 else None, part))
+            wanted = name in LINKS or name in CONVERSIONS
+            if isinstance(part, Tensor) and tensors and (wanted or self.keep(name, part)):
+                second = tensors[1] if len(tensors) > 1 else None
+                self.kept.append(Call(name, tensors[0], second, part, part._version))
         return result
 
     def link_of(self, output: Tensor) -> Call | None:
-        """The call of a link whose result is this output, or a view of it."""
+        """The call of a link whose result is this output, or a view of it, or the same in another type."""
         for call in reversed(self.kept):
-            if call.name in LINKS and same_numbers(call.result, output):
+            if not same_numbers(call.result, output) or call.result._version != call.version:
+                continue
+            if call.name in LINKS:
                 return call
+            if call.name in CONVERSIONS and call.first is not output:
+                return self.link_of(call.first)
         return None
 
 

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from pairfuse._batches import Batch, count_items
 from pairfuse.diagnosis.calls import Call, Calls, same_numbers
-from pairfuse.diagnosis.subject import Output, Skip, Subject, take
+from pairfuse.diagnosis.items import take
+from pairfuse.diagnosis.modules import named_weights
+from pairfuse.diagnosis.subject import Output, Skip, Subject
 
 PRODUCTS = ("mul", "multiply", "imul", "rmul")
 
@@ -82,7 +84,7 @@ class Owners(NamedTuple):
 
 def owners(subject: Subject) -> Owners:
     """Where each parameter of the model acts; call it where the module is lent."""
-    parameters = dict(subject.needs_module().named_parameters())
+    parameters = named_weights(subject.needs_module())
     for parameter in parameters.values():
         parameter.requires_grad_(parameter.is_floating_point())
     count = min(subject.rows, subject.columns)

@@ -13,7 +13,7 @@ from pairfuse._progress import show_progress
 from pairfuse.diagnosis.borrowing import random_state_kept
 from pairfuse.diagnosis.probes import PROBES
 from pairfuse.diagnosis.report import VERDICTS, Diagnosis, Finding
-from pairfuse.diagnosis.subject import Skip, Subject, holds_probabilities
+from pairfuse.diagnosis.subject import Skip, Subject
 
 
 def diagnose(
@@ -79,59 +79,68 @@ def diagnose(
         check_module("diagnose", "module", module)
     if not callable(model):
         raise TypeError(f"model must be a module or a callable of two batches, got {type(model).__name__}")
+    if optimizer is not None and not hasattr(optimizer, "param_groups"):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss must be a callable such as nn.BCEWithLogitsLoss(), got {type(loss).__name__}")
     if returns not in (None, "logits", "probabilities"):
         raise ValueError(f"returns must be 'logits', 'probabilities' or None, got {returns!r}")
-    y = _check_pairs(x1, x2, y)
+    _check_pairs(x1, x2, y)
     subject = Subject(
         model, x1, x2, y, module=module, optimizer=optimizer, loss=loss, returns=returns, allow_additive=allow_additive
     )
-    with random_state_kept(_devices(subject)):
+    with torch.inference_mode(False), torch.enable_grad(), random_state_kept(_devices(subject)):
         torch.manual_seed(0)
-        with subject.lent(), torch.no_grad():
+        with subject.lent():
             _prepare(subject)
-        skipped = {}
-        names = show_progress(PROBES, "diagnosing", len(PROBES)) if progress else PROBES
-        for id in names:
-            try:
-                with subject.lent():
-                    result = PROBES[id](subject)
-                subject.found[id] = Finding(id, result.verdict, result.proved, *result[1:4])
-            except Skip as reason:
-                skipped[id] = str(reason)
-            except Exception as error:  # the others go on
-                skipped[id] = f"could not run: {type(error).__name__}: {error}"
-            if id == "not-finite" and id in subject.found and subject.found[id].verdict == "fail":
-                skipped |= dict.fromkeys((other for other in PROBES if other != id), "see not-finite")
-                break
+        skipped = _run_probes(subject, progress)
     findings = sorted(subject.found.values(), key=lambda finding: VERDICTS.index(finding.verdict))
     return Diagnosis(tuple(findings), skipped, subject.grid, time.perf_counter() - start)
 
 
+def _run_probes(subject: Subject, progress: bool) -> dict[str, str]:
+    """Gather the findings of all probes, and for those that do not run the reasons."""
+    skipped: dict[str, str] = {}
+    for id in show_progress(PROBES, "diagnosing", len(PROBES)) if progress else PROBES:
+        try:
+            with subject.lent():
+                result = PROBES[id](subject)
+            subject.found[id] = Finding(id, result.verdict, result.proved, *result[1:4])
+        except Skip as reason:
+            skipped[id] = str(reason)
+        except Exception as error:  # the others go on
+            skipped[id] = f"could not run: {type(error).__name__}: {error}"
+        if id == "not-finite" and id in subject.found and subject.found[id].verdict == "fail":
+            return dict.fromkeys((other for other in PROBES if other != id), "see not-finite")
+    return skipped
+
+
 def _prepare(subject: Subject) -> None:
-    """Call the model once, so that whatever is wrong with its arguments is said before any probe."""
+    """Call the model, so that whatever is wrong with its arguments is said before any probe."""
     try:
-        if not subject.told:
-            subject.probabilities = holds_probabilities(subject)
-        _ = subject.given, subject.grid
+        subject.prepare()
     except Exception as error:
         error.add_note(f"diagnose called the model with {describe(subject.left)} and {describe(subject.right)}")
+        if isinstance(error, TypeError) and "positional argument" in str(error):
+            error.add_note("a model of one argument is wrapped: lambda x1, x2: model(torch.stack([x1, x2], 1))")
         raise
 
 
-def _check_pairs(x1: Batch, x2: Batch, y: Tensor | None) -> Tensor | None:
+def _check_pairs(x1: Batch, x2: Batch, y: Tensor | None) -> None:
     size1, size2 = count_items("x1", x1), count_items("x2", x2)
     if size1 != size2:
         raise ValueError(
             f"x1 and x2 must hold the same number of items, got {size1} (x1 of {describe(x1)}) and {size2} (x2 of "
             f"{describe(x2)})"
         )
+    if size1 == 0:
+        raise ValueError(f"x1 and x2 must hold at least one pair, got none: {describe(x1)}")
     if y is None:
-        return None
+        return
     if not isinstance(y, Tensor):
         raise TypeError(f"y must be a tensor of {size1} targets, 1 = same and 0 = different, got {type(y).__name__}")
     if y.shape not in ((size1,), (size1, 1)):
         raise ValueError(f"y must hold one target for each of {size1} pairs, shape ({size1},), got {describe(y)}")
-    return y.detach().reshape(size1).double().cpu()
 
 
 def _devices(subject: Subject) -> set[torch.device]:

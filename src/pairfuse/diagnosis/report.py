@@ -1,6 +1,7 @@
 """What a diagnosis found, as a table for a terminal, for a notebook and for a machine."""
 
 import html
+import math
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -89,7 +90,10 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the grid as plain dicts, lists, strings and numbers, fit for JSON."""
-        findings = [{**asdict(finding), "link": finding.link} for finding in self.findings]
+        findings = [
+            {**asdict(finding), "evidence": _for_json(finding.evidence), "link": finding.link}
+            for finding in self.findings
+        ]
         return {"ok": self.ok, "findings": findings, "skipped": dict(self.skipped), "seconds": self.seconds}
 
     def plot(self) -> Any:
@@ -143,6 +147,12 @@ def _wrapped(text: str, indent: str = "") -> str:
     """Text as wide as the terminal, at most 100 columns."""
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
     return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=INDENT, break_on_hyphens=False)
+
+
+def _for_json(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """NaN and infinities as text, since JSON has no numbers for them."""
+    wild = {name for name, value in evidence.items() if isinstance(value, float) and not math.isfinite(value)}
+    return {name: str(value) if name in wild else value for name, value in evidence.items()}
 
 
 def _short(value: Any) -> str:

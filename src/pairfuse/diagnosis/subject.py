@@ -1,7 +1,7 @@
 """The model under examination: how it is called, what it returns, and on which items."""
 
+import copy
 import functools
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pairfuse._batches import Batch, combine, count_items, describe, fit_together, tensors
+from pairfuse._batches import Batch, combine, count_items, fit_together
 from pairfuse.diagnosis.borrowing import borrowed
-from pairfuse.diagnosis.calls import PROBABILITIES, Call, Calls
+from pairfuse.diagnosis.calls import BOUNDED, MONOTONE, PROBABILITIES, Call, Calls
+from pairfuse.diagnosis.items import different_items, take
+from pairfuse.diagnosis.modules import find_module, named_weights, unwrapped
 from pairfuse.diagnosis.report import Finding
 
-GRID = 16  # items on either side of a grid
 CHUNK = 64  # pairs at a time
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-INVERTIBLE = ("sigmoid", "softmax", "tanh", "softsign")
-DRAWS = 8  # of weights, to see what a model may return
-LARGE = 30  # times the present weights, which drives everything that can leave [-1, 1] out of it
+DRAWS = 8  # of weights at either scale, to see what a model may return; at least as many must be finite
+LARGE = 30  # times the present weights, which drives what can leave [-1, 1] out of it
 
 
 class Skip(Exception):  # noqa: N818 - no error: a probe that has nothing to examine says why
@@ -32,13 +32,22 @@ class Output(NamedTuple):
 
     Attributes:
         logits: `(N,)`; NaN where a probability is too near 0 or 1 to tell its logit.
+        inner: `(N,)`: what goes into the last function, if that is one that never decreases; otherwise the logits.
         values: What the model returned, `(N,)` or `(N, 2)`.
+        returned: The same in the shape in which it came.
         link: The call of a sigmoid or the like with which it ends, if it was seen.
     """
 
     logits: Tensor
+    inner: Tensor
     values: Tensor
+    returned: Tensor
     link: Call | None
+
+    @property
+    def scores(self) -> Tensor:
+        """`(N,)`: the values, of two that of "same"."""
+        return self.values[:, 1] if self.values.ndim == 2 else self.values
 
 
 class Subject:
@@ -48,12 +57,14 @@ class Subject:
         call: The model.
         module: The module that holds its weights, or None if it is not known.
         x1, x2: The given pairs, without gradients.
-        y: The targets `(B,)`, or None.
-        trained_parts: The parts of the module that are in train mode when the user trains.
+        y: The targets `(B,)`, float64, or None.
+        given_y: The targets as they were given.
+        same: Which pairs are the same `(B,)`, or None.
         left, right: Different items, at most 16: rows and columns of the grid.
         alike: Whether both sides take the same kind of item; then left and right are the same items.
         weights: Of every parameter its name, its `id` and whether it wants gradients.
         probabilities: Whether the model returns probabilities.
+        random: Whether it says something else of the same pairs each time, in eval mode.
         found: The findings so far, by id.
     """
 
@@ -72,17 +83,31 @@ class Subject:
     ) -> None:
         self.call = model = unwrapped(model)
         self.module = module if module is not None else find_module(model)
+        self.scripted = _scripted(self.call, self.module)
         self.optimizer, self.loss, self.allow_additive = optimizer, loss, allow_additive
-        self.x1, self.x2 = (combine(torch.Tensor.detach, x) for x in (x1, x2))
-        self.y = y
+        self.x1, self.x2 = (combine(_plain, x) for x in (x1, x2))
+        self.given_y, self.y, self.same = y, None, None
+        if y is not None:
+            self.y = y.detach().reshape(len(y)).double().cpu()
+            self.same = self.y > (0.5 if bool((self.y >= 0).all()) else 0)
         self.alike = fit_together(take(x1, [0]), take(x2, [0]))
-        self.left, self.right = _different_items(self.x1, self.x2, self.alike)
-        self.trained_parts = _parts_in_train_mode(self.module)
-        named = [] if self.module is None else self.module.named_parameters()
-        self.weights = {name: (id(parameter), parameter.requires_grad) for name, parameter in named}
+        self.left, self.right = different_items(self.x1, self.x2, self.alike)
+        self._training = _training(self.module)
+        named = {} if self.module is None else named_weights(self.module)
+        self.weights = {name: (id(parameter), parameter.requires_grad) for name, parameter in named.items()}
         self.found: dict[str, Finding] = {}
+        self.returns = returns
         self.probabilities = returns == "probabilities"
-        self.told = returns is not None
+        self.random = False
+
+    def prepare(self) -> None:
+        """Call the model, so that whatever is wrong with its arguments is said before any probe."""
+        first = self.score(*self.some_pairs()).scores
+        self.random = not _equal(first, self.score(*self.some_pairs()).scores)
+        if self.returns is None:
+            self.probabilities = _holds_probabilities(self)
+            del self.given  # its logits are others now
+        _ = self.given, self.grid
 
     @property
     def rows(self) -> int:
@@ -95,6 +120,12 @@ class Subject:
         return count_items("x2", self.right)
 
     @property
+    def trained_parts(self) -> list[nn.Module]:
+        """The parts of the module that are in train mode when the user trains."""
+        modules = [] if self.module is None else self.module.modules()
+        return [part for part, training in zip(modules, self._training, strict=True) if training]
+
+    @property
     def trained_norms(self) -> list[nn.Module]:
         """The batch norms among the trained parts."""
         return [part for part in self.trained_parts if isinstance(part, NORMS)]
@@ -104,9 +135,16 @@ class Subject:
         """Inside, the module may be trained and changed: afterwards it is what it was."""
         if self.module is None:
             yield
-            return
-        with borrowed(self.module, dtype=dtype):
-            yield
+        elif self.scripted is not None:
+            before = self.call, self.module
+            self.call = self.module = _copy_of_scripted(self.scripted, dtype)
+            try:
+                yield
+            finally:
+                self.call, self.module = before
+        else:
+            with borrowed(self.module, dtype=dtype):
+                yield
 
     def needs_module(self) -> nn.Module:
         """The module; a probe that needs it is skipped where it is not known."""
@@ -129,33 +167,35 @@ class Subject:
         calls = Calls() if calls is None else calls
         with torch.inference_mode(False), torch.set_grad_enabled(gradients), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they were, or will be, shown when the user calls the model
-            pairs = (
-                combine(torch.Tensor.clone, x1),
-                combine(torch.Tensor.clone, x2),
-            )  # a model may write into its inputs
+            pairs = [combine(torch.Tensor.clone, x) for x in (x1, x2)]  # a model may write into its inputs
             with calls:
                 output = self.call(*pairs)
-        count = count_items("x1", x1)
-        values = check_output(output, count)
-        link = calls.link_of(output)
-        if link is not None and link.name == "softmax" and not _sums_to_one(values):
-            link = None  # over the batch, or of a single logit
-        return Output(self._logits(values, link, count), values, link)
+            values = check_output(output, count_items("x1", x1))
+            link = calls.link_of(output)
+            if link is not None and not _is_known(link, values):
+                link = None
+            return Output(self._logits(values, link), self._inner(values, link), values, output, link)
 
-    def _logits(self, values: Tensor, link: Call | None, count: int) -> Tensor:
-        if link is not None and link.name in INVERTIBLE:
-            values = _columns(link.first, count)  # what went into the link is the logit itself
+    def _logits(self, values: Tensor, link: Call | None) -> Tensor:
+        if link is not None and link.name in ("sigmoid", "softmax"):
+            values = _columns(link.first, len(values))  # what went in is the logit itself
         elif self.probabilities:
             p = values[:, 1] if values.ndim == 2 else values
             return torch.where((p > 1e-6) & (p < 1 - 1e-4), p, torch.nan).logit()
         return values[:, 1] - values[:, 0] if values.ndim == 2 else values
 
-    def score_all(self, left: Batch, right: Batch) -> Tensor:
-        """The logits of all pairs, `(n, m)`, in eval mode and float64."""
+    def _inner(self, values: Tensor, link: Call | None) -> Tensor:
+        if link is None or link.name not in MONOTONE:
+            return self._logits(values, link)
+        first = _columns(link.first, len(values))
+        return first[:, 1] - first[:, 0] if first.ndim == 2 else first
+
+    def score_all(self, left: Batch, right: Batch, *, of: str = "logits") -> Tensor:
+        """The logits of all pairs, or another field of `Output`, `(n, m)`, in eval mode and float64."""
         n, m = count_items("x1", left), count_items("x2", right)
         rows, columns = torch.arange(n).repeat_interleave(m), torch.arange(m).repeat(n)
         chunks = [slice(start, start + CHUNK) for start in range(0, n * m, CHUNK)]
-        scores = [self.score(take(left, rows[at]), take(right, columns[at])).logits for at in chunks]
+        scores = [getattr(self.score(take(left, rows[at]), take(right, columns[at])), of) for at in chunks]
         return torch.cat(scores).detach().double().cpu().view(n, m)
 
     @functools.cached_property
@@ -171,7 +211,12 @@ class Subject:
     @functools.cached_property
     def range(self) -> tuple[float, float]:
         """The least and the greatest value that the model was seen to return."""
-        return output_range(self)
+        return _output_range(self)
+
+    @property
+    def returns_distance(self) -> bool:
+        """Whether no score is ever below 0, whatever the weights, and they are no probabilities."""
+        return self.module is not None and not self.probabilities and self.range[0] >= 0 and self.range[1] > 0
 
     def some_pairs(self) -> tuple[Batch, Batch]:
         """The given pairs, at most 256."""
@@ -185,19 +230,6 @@ class Subject:
         return max(kinds, key=lambda kind: torch.finfo(kind).eps)
 
 
-def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
-    """The module inside what torch wraps around it for compiling, or for several processes or devices."""
-    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-        return unwrapped(model.module)
-    inside = getattr(model, "_orig_mod", None)  # of torch.compile
-    return model if inside is None else unwrapped(inside)
-
-
-def take(x: Batch, index: Any) -> Batch:
-    """Some items of a batch."""
-    return combine(lambda tensor: tensor[index if isinstance(index, slice) else torch.as_tensor(index)], x)
-
-
 def set_mode(module: nn.Module, trained: Sequence[nn.Module]) -> None:
     """Put these parts into train mode, and all others into eval mode."""
     module.eval()
@@ -205,30 +237,35 @@ def set_mode(module: nn.Module, trained: Sequence[nn.Module]) -> None:
         part.training = True
 
 
-def _parts_in_train_mode(module: nn.Module | None) -> list[nn.Module]:
-    """The parts that are in train mode when the user trains: as they are now, or all, if the model is in eval mode."""
+def _training(module: nn.Module | None) -> list[bool]:
+    """Which parts are in train mode when the user trains: as they are now, or all, if the model is in eval mode."""
     if module is None:
         return []
-    return [part for part in module.modules() if part.training or not module.training]
+    return [part.training or not module.training for part in module.modules()]
 
 
-def find_module(model: Callable[..., Any]) -> nn.Module | None:
-    """The module behind a callable: itself, its `self`, or what a function names; None if there is none."""
-    if isinstance(model, nn.Module):
-        return model
-    if isinstance(model, functools.partial):
-        return find_module(model.func)
-    if isinstance(owner := getattr(model, "__self__", None), nn.Module):
-        return owner
-    try:
-        names = inspect.getclosurevars(model)
-    except TypeError:
+def _scripted(call: Callable[..., Any], module: nn.Module | None) -> nn.Module | None:
+    """The module, if it is a scripted one or holds one: its attributes live elsewhere, and cannot be exchanged."""
+    if module is None or not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         return None
-    values = [*names.nonlocals.values(), *names.globals.values()]
-    modules = list({id(value): value for value in values if isinstance(value, nn.Module)}.values())
-    if len(modules) < 2:
-        return modules[0] if modules else None
-    return nn.ModuleList(modules)
+    if call is not module:
+        raise TypeError("model must be the module itself where it is scripted or traced, got a callable around it")
+    return module
+
+
+def _copy_of_scripted(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    with torch.no_grad():  # or the copies would be results of the originals
+        twin = copy.deepcopy(module)
+    if dtype is not None:
+        twin.to(dtype)
+    for original, parameter in zip(module.parameters(), twin.parameters(), strict=True):
+        parameter.requires_grad_(original.requires_grad)
+        parameter.grad = None
+    return twin
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.clone() if x.is_inference() else x.detach()
 
 
 def check_output(output: Any, count: int) -> Tensor:
@@ -251,57 +288,51 @@ def _columns(output: Tensor, count: int) -> Tensor:
     return output.reshape(count) if output.numel() == count else output
 
 
-def _different_items(x1: Batch, x2: Batch, alike: bool) -> tuple[Batch, Batch]:
-    """Different items for either side of a grid: of one kind the same for both."""
-    if not alike:
-        sides = [take(x, _first_of_each(x, "x1" if x is x1 else "x2")) for x in (x1, x2)]
-        return sides[0], sides[1]
-    both = combine(lambda a, b: torch.stack([a[: 8 * GRID], b[: 8 * GRID]], 1).flatten(0, 1), x1, x2)
-    items = take(both, _first_of_each(both, "x1 and x2"))
-    return items, items
-
-
-def _first_of_each(x: Batch, name: str) -> list[int]:
-    """Where up to 16 different items first stand."""
-    places: dict[bytes, int] = {}
-    for index in range(count_items(name, x)):
-        places.setdefault(item_key(x, index), index)
-        if len(places) == GRID:
-            break
-    if len(places) < 2:
-        raise ValueError(f"{name} must hold at least two different items, got {describe(x)} with one and the same")
-    return list(places.values())
-
-
-def item_key(x: Batch, index: int) -> bytes:
-    """What an item is, so that two can be told apart."""
-    parts = (tensor[index].detach().cpu().contiguous().flatten().view(torch.uint8) for tensor in tensors("x", x))
-    return b"|".join(part.numpy().tobytes() for part in parts)
-
-
-def _sums_to_one(values: Tensor) -> bool:
+def _is_known(link: Call, values: Tensor) -> bool:
+    """False where a link does not act on each score by itself: a softmax over the batch, or of a single logit."""
+    if link.name in MONOTONE and link.first.numel() != values.numel():
+        return False
+    if link.name != "softmax":
+        return True
     return values.ndim == 2 and bool(torch.allclose(values.sum(1), torch.ones_like(values[:, 0]), atol=1e-2))
 
 
-def output_range(subject: Subject) -> tuple[float, float]:
-    """The least and the greatest value that the model was seen to return: as it is, and with large random weights."""
-    outputs = [subject.given.values]
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return bool(torch.equal(a.nan_to_num(), b.nan_to_num()))
+
+
+def _output_range(subject: Subject) -> tuple[float, float]:
+    """The least and the greatest value that the model was seen to return: as it is, and with random weights.
+
+    Of a deep model large weights make nothing but infinities; therefore only the last layer's are large in half of the
+    draws. Where too few are finite nothing is known.
+    """
+    outputs, module = [subject.given.scores], subject.module
     generator = torch.Generator().manual_seed(0)
     x1, x2 = (take(x, slice(8)) for x in subject.some_pairs())
-    for _ in range(0 if subject.module is None else DRAWS):
-        with borrowed(subject.needs_module()), torch.no_grad():
-            for parameter in subject.needs_module().parameters():
-                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                parameter.copy_(LARGE * parameter.square().mean().sqrt() * noise)
-            outputs.append(subject.score(x1, x2).values)
+    finite = 0
+    for large in ("last", "all") if module is not None else ():
+        for _ in range(DRAWS):
+            with subject.lent(), torch.no_grad():
+                parameters = [p for p in subject.needs_module().parameters() if p.is_floating_point()]
+                for index, parameter in enumerate(parameters):
+                    size = parameter.square().mean().sqrt()
+                    scale = LARGE if large == "all" or index >= len(parameters) - 2 else 1
+                    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+                    parameter.copy_(scale * torch.where(size > 0, size, 1.0) * noise)
+                scores = subject.score(x1, x2).scores
+            finite += bool(scores.isfinite().all())
+            outputs.append(scores)
     values = torch.cat(outputs)
     values = values[values.isfinite()]
-    return (float(values.min()), float(values.max())) if len(values) else (-torch.inf, torch.inf)
+    if len(values) == 0 or (subject.weights and finite < DRAWS):
+        return -torch.inf, torch.inf
+    return float(values.min()), float(values.max())
 
 
-def holds_probabilities(subject: Subject) -> bool:
+def _holds_probabilities(subject: Subject) -> bool:
     """Whether what the model returns are probabilities: it ends in a sigmoid, or was never seen to leave [0, 1]."""
     link = subject.given.link
-    if link is not None:
+    if link is not None and link.name in (*PROBABILITIES, *BOUNDED):
         return link.name in PROBABILITIES
     return subject.range[0] >= 0 and subject.range[1] <= 1

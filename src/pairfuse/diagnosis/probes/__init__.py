@@ -6,6 +6,7 @@ from pairfuse.diagnosis.probes.additive import additive
 from pairfuse.diagnosis.probes.asymmetric import asymmetric
 from pairfuse.diagnosis.probes.batch_dependence import batch_dependence
 from pairfuse.diagnosis.probes.bounded_output import bounded_output
+from pairfuse.diagnosis.probes.broadcast import broadcast
 from pairfuse.diagnosis.probes.collapsed_embeddings import collapsed_embeddings
 from pairfuse.diagnosis.probes.constant_output import constant_output
 from pairfuse.diagnosis.probes.dead_branch import dead_branch
@@ -27,8 +28,17 @@ from pairfuse.diagnosis.subject import Subject
 PROBES: dict[str, Callable[[Subject], Result]] = {
     probe.__name__.replace("_", "-"): probe
     for probe in (
-        *(not_finite, double_sigmoid, constant_output, ignored_input, additive, frozen, head_not_in_optimizer),
-        *(nan_gradient, saturated, labels, dead_branch, batch_dependence, train_eval_gap, collapsed_embeddings),
+        *(not_finite, double_sigmoid, constant_output, ignored_input, additive, broadcast, frozen),
+        *(
+            head_not_in_optimizer,
+            nan_gradient,
+            saturated,
+            labels,
+            dead_branch,
+            batch_dependence,
+            train_eval_gap,
+            collapsed_embeddings,
+        ),
         *(product_geometry, bounded_output, untied_branches, asymmetric, xnor_overfit),
     )
 }

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairfuse._batches import Batch, count_items
+from pairfuse._batches import count_items
+from pairfuse.diagnosis.items import take
 from pairfuse.diagnosis.probes.result import OK, Result
-from pairfuse.diagnosis.subject import Skip, Subject, take
+from pairfuse.diagnosis.subject import Skip, Subject
 
 MOVED = 1e-3  # of the spread of the logits
 APART = 1.0  # standard deviations between the two sides' means
@@ -28,11 +29,13 @@ def batch_dependence(subject: Subject) -> Result:
     count = count_items("x1", x1)
     if count < 2:
         raise Skip("a single pair was given")
-    together = _scores(subject, x1, x2)
+    if subject.random:
+        raise Skip("the model is random: see train-eval-gap")
+    together = subject.score(x1, x2).scores.double()
     half = torch.arange(0, count, 2)
-    apart = _scores(subject, take(x1, half), take(x2, half))
+    apart = subject.score(take(x1, half), take(x2, half)).scores.double()
     try:
-        alone = _scores(subject, take(x1, [0]), take(x2, [0]))
+        alone = subject.score(take(x1, [0]), take(x2, [0])).scores.double()
     except Exception as error:
         text = f"A batch of one pair fails: {type(error).__name__}: {str(error).splitlines()[0]}"
         advice = "Give squeeze the dimension to remove: scores.squeeze(1), not scores.squeeze()."
@@ -64,12 +67,6 @@ def batch_dependence(subject: Subject) -> Result:
             "warn", f"{text}; here they differ so much that it loses what tells them apart.", evidence, advice
         )
     return Result("note", f"{text}.", evidence, advice)
-
-
-def _scores(subject: Subject, x1: Batch, x2: Batch) -> Tensor:
-    """What the model returns: a softmax over the batch would be hidden in the logits."""
-    values = subject.score(x1, x2).values.double()
-    return values[:, 1] if values.ndim == 2 else values
 
 
 def _change(before: Tensor, after: Tensor) -> float:

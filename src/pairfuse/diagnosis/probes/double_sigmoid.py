@@ -1,7 +1,7 @@
 """Probe `double-sigmoid`."""
 
 from pairfuse.diagnosis.calls import PROBABILITIES, Call, Calls, same_numbers
-from pairfuse.diagnosis.losses import wants_logits
+from pairfuse.diagnosis.losses import name_of, wants_log_probabilities, wants_logits
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Subject
 
@@ -27,15 +27,17 @@ def double_sigmoid(subject: Subject) -> Result:
         return Result("fail", "The model applies a sigmoid to what is a probability already.", evidence, ADVICE, True)
     if subject.loss is None:
         return OK
-    takes_logits = wants_logits(subject.loss)
-    name = getattr(subject.loss, "__name__", type(subject.loss).__name__)
+    takes_logits, name = wants_logits(subject.loss), name_of(subject.loss)
     if takes_logits and subject.probabilities:
         text = f"The model returns probabilities, and {name} applies a sigmoid or softmax of its own to them."
-        seen = output.link is not None
+        seen = output.link is not None and output.link.name in PROBABILITIES
         return Result("fail" if seen else "warn", text, evidence, ADVICE, seen)
     if takes_logits is False and (low < 0 or high > 1):
         text = f"The model returns scores beyond [0, 1], and {name} wants probabilities."
         return Result("fail", text, evidence, "Train with nn.BCEWithLogitsLoss.", True)
+    if wants_log_probabilities(subject.loss) and high > 0:
+        text = f"The model returns scores above 0, and {name} wants logarithms of probabilities."
+        return Result("fail", text, evidence, "Train with nn.CrossEntropyLoss, which takes logits.", True)
     return OK
 
 

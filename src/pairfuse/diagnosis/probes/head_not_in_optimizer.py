@@ -1,6 +1,5 @@
 """Probe `head-not-in-optimizer`."""
 
-from pairfuse.diagnosis.embeddings import owners
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 
@@ -8,9 +7,9 @@ from pairfuse.diagnosis.subject import Skip, Subject
 def head_not_in_optimizer(subject: Subject) -> Result:
     """Symptom: a part of the model never changes, and the loss stops early.
 
-    Computation: which parameters that want gradients the optimizer does not hold; whether it holds any of this
-    model's; whether its learning rates are above 0. Threshold: none. `fail` where nothing of the model, or not its
-    last layer, is trained. False alarms: a second optimizer that holds the rest.
+    Computation: which parameters that want gradients the optimizer does not hold, those of modules in plain lists
+    too; whether it holds any of this model's; whether its learning rates are above 0. Threshold: none; `fail` where
+    nothing of the model is trained, `warn` where a part is not. False alarms: a second optimizer that holds the rest.
     """
     if subject.optimizer is None:
         raise Skip("no optimizer was given")
@@ -30,10 +29,11 @@ def head_not_in_optimizer(subject: Subject) -> Result:
         )
     if missing:
         return Result(
-            "fail" if _head(subject) & set(missing) else "warn",
+            "warn",
             f"The optimizer does not hold {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}.",
             evidence,
-            "Pass model.parameters(), the head's included; set requires_grad_(False) on what is to stay as it is.",
+            "Pass model.parameters(), the head's included, unless a second optimizer holds them; put modules into "
+            "nn.ModuleList or nn.ModuleDict; set requires_grad_(False) on what is to stay as it is.",
             proved=True,
         )
     rates = [float(group["lr"]) for group in groups if "lr" in group and group["params"]]
@@ -41,11 +41,3 @@ def head_not_in_optimizer(subject: Subject) -> Result:
         text = "A learning rate of the optimizer is 0."
         return Result("warn", text, {"learning rates": rates}, "Look at the scheduler's warm-up.", True)
     return OK
-
-
-def _head(subject: Subject) -> set[str]:
-    """The parameters after the embeddings; the last ones, where the embeddings are not found."""
-    try:
-        return owners(subject).head
-    except Skip:
-        return set(list(subject.weights)[-1:])

@@ -2,6 +2,7 @@
 
 import torch
 
+from pairfuse.diagnosis.modules import named_weights
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 
@@ -20,7 +21,7 @@ def nan_gradient(subject: Subject) -> Result:
     tried = 0
     for kind, (x1, x2) in kinds.items():
         with subject.lent():
-            named = {name: p for name, p in subject.needs_module().named_parameters() if p.is_floating_point()}
+            named = {name: p for name, p in named_weights(subject.needs_module()).items() if p.is_floating_point()}
             names, wanted = list(named), [parameter.requires_grad_() for parameter in named.values()]
             logits = subject.score(x1, x2, gradients=True).logits
             if not wanted or not logits.requires_grad:

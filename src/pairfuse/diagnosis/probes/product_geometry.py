@@ -7,8 +7,9 @@ from torch import Tensor
 
 from pairfuse.comparator import SiameseComparator
 from pairfuse.diagnosis.embeddings import embed, owners
+from pairfuse.diagnosis.items import take
 from pairfuse.diagnosis.probes.result import OK, Result
-from pairfuse.diagnosis.subject import Skip, Subject, take
+from pairfuse.diagnosis.subject import Skip, Subject
 from pairfuse.fusions import Fusion, Product
 from pairfuse.heads import is_affine
 from pairfuse.xnor import xnor_certificate, xnor_margin

@@ -14,19 +14,19 @@ def saturated(subject: Subject) -> Result:
     Threshold: half of the pairs, unless the targets say that these are right. False alarms: a well trained model,
     where no targets are given.
     """
+    if "constant-output" in subject.found and subject.found["constant-output"].verdict != "ok":
+        raise Skip("every score is the same: see constant-output")
     values = subject.given.logits.double()
     if subject.probabilities and subject.given.link is None:
-        raw = subject.given.values.double()
-        p = raw[:, 1] if raw.ndim == 2 else raw
-        values = p.clamp(1e-12, 1 - 1e-12).logit()
+        values = subject.given.scores.double().clamp(1e-12, 1 - 1e-12).logit()
     if not values.isfinite().any():
         raise Skip("no finite scores")
     far = values.abs() > LIMIT
     evidence = {"beyond ±15": f"{int(far.sum())} of {len(far)}", "largest logit": float(values.abs().max())}
     if far.double().mean() < SHARE:
         return OK
-    if subject.y is not None:
-        wrong = ((values > 0) != (subject.y[: len(values)].to(values.device) > 0.5)) & far
+    if subject.same is not None:
+        wrong = ((values > 0) != subject.same[: len(values)].to(values.device)) & far
         evidence["of these wrong"] = int(wrong.sum())
         if wrong.sum() <= 0.02 * far.sum():
             return Result("note", "Many logits are beyond ±15, and right: nothing is left to learn here.", evidence)

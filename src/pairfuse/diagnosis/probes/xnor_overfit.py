@@ -6,11 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from pairfuse._batches import Batch, combine
+from pairfuse.diagnosis.items import item_key, take
+from pairfuse.diagnosis.modules import named_weights
 from pairfuse.diagnosis.probes.result import Result
-from pairfuse.diagnosis.subject import Skip, Subject, item_key, take
+from pairfuse.diagnosis.subject import Skip, Subject
 
 STEPS = 60
 RATES = (1e-2, 1e-3)
+TRAINED = 0.95  # of the given pairs, on either side
 SURE = 0.6  # the probability of the right answer
 FLOOR = 0.6931
 
@@ -23,18 +26,22 @@ def xnor_overfit(subject: Subject) -> Result:
     side holds each item twice. Threshold: all four answers right, with a probability of 0.6. False alarms: a model may
     be merely slow; therefore it is a warning at most.
     """
-    for cause in ("additive", "constant-output", "ignored-input", "frozen"):
+    for cause in ("additive", "constant-output", "ignored-input", "frozen", "dead-branch"):
         if cause in subject.found and subject.found[cause].verdict == "fail":
             raise Skip(f"see {cause}")
     if subject.allow_additive:
         raise Skip("a ranking need not learn it")
-    module = subject.needs_module()
-    if not any(parameter.requires_grad for parameter in module.parameters()):
+    subject.needs_module()
+    if not any(trained for _, trained in subject.weights.values()):
         raise Skip("no parameter wants gradients")
+    if subject.returns_distance:
+        raise Skip("no score is ever below 0: pass the negative of a distance, with a bias")
+    if (right := _rightly_answered(subject)) >= TRAINED:
+        return Result("ok", evidence={"given pairs answered rightly": right})
     x1, x2, y = _quartet(subject)
     losses = []
     for rate in RATES:
-        with subject.lent():
+        with subject.lent(dtype=torch.float32 if subject.precision.itemsize < 4 else None):
             steps, loss, learned = _train(subject, x1, x2, y, rate)
         losses.append(loss)
         if learned:
@@ -50,6 +57,20 @@ def xnor_overfit(subject: Subject) -> Result:
     )
 
 
+def _rightly_answered(subject: Subject) -> float:
+    """The smaller share of right answers, among the same and among the different of the given pairs."""
+    if subject.same is None:
+        return 0.0
+    logits = subject.given.logits.cpu()
+    same = subject.same[: len(logits)]
+    sides = (logits > 0)[same], (logits <= 0)[~same]
+    return min(float(side.double().mean()) if len(side) > 1 else 0.0 for side in sides)
+
+
+def _single(x: Tensor) -> Tensor:
+    return x.float() if x.is_floating_point() else x
+
+
 def _quartet(subject: Subject) -> tuple[Batch, Batch, Tensor]:
     """Two items a, b as the pairs (a, a), (a, b), (b, a), (b, b), with their targets."""
     y = torch.tensor([1.0, 0.0, 0.0, 1.0])
@@ -58,9 +79,9 @@ def _quartet(subject: Subject) -> tuple[Batch, Batch, Tensor]:
         a, b = _two_that_differ(subject)
         items = combine(lambda p, q: torch.stack([p, q]), a, b)
         return take(items, rows), take(items, columns), y
-    if subject.y is None:
+    if subject.same is None:
         raise Skip("for two kinds of things it needs targets, to know which go together")
-    matched = (subject.y == 1).nonzero().flatten().tolist()
+    matched = subject.same.nonzero().flatten().tolist()
     first = matched[0] if matched else None
     others = [i for i in matched if _both_differ(subject, i, matched[0])]
     if first is None or not others:
@@ -71,8 +92,8 @@ def _quartet(subject: Subject) -> tuple[Batch, Batch, Tensor]:
 
 def _two_that_differ(subject: Subject) -> tuple[Batch, Batch]:
     """The items of the first pair with target 0, or the first two different items."""
-    if subject.y is not None:
-        for index in (subject.y == 0).nonzero().flatten().tolist():
+    if subject.same is not None:
+        for index in (~subject.same).nonzero().flatten().tolist():
             if item_key(subject.x1, index) != item_key(subject.x2, index):
                 return _item(subject.x1, index), _item(subject.x2, index)
     return _item(subject.left, 0), _item(subject.left, 1)
@@ -88,7 +109,9 @@ def _item(x: Batch, index: int) -> Batch:
 
 def _train(subject: Subject, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tuple[int, float, bool]:
     """How many steps it took, the cross-entropy in the end, and whether all four answers are right."""
-    parameters = [p for p in subject.needs_module().parameters() if p.requires_grad]
+    parameters = [p for p in named_weights(subject.needs_module()).values() if p.requires_grad]
+    if subject.precision.itemsize < 4:
+        x1, x2 = (combine(_single, x) for x in (x1, x2))
     optimizer: Any = torch.optim.Adam(parameters, lr=rate)
     with torch.enable_grad():
         for step in range(STEPS + 1):
@@ -108,5 +131,4 @@ def _logits(subject: Subject, x1: Batch, x2: Batch) -> Tensor:
     output = subject.score(x1, x2, trained=subject.trained_norms, gradients=True)
     if output.logits.isfinite().all():
         return output.logits
-    values = output.values[:, 1] if output.values.ndim == 2 else output.values
-    return values.clamp(1e-6, 1 - 1e-6).logit()
+    return output.scores.clamp(1e-6, 1 - 1e-6).logit()
