@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +19,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from clinic import FAULTY, Case
 
 WIDTH = 64
+HOW = {"How it is found": "Computation", "Threshold": "Threshold", "False alarms": "False alarms"}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -33,23 +35,15 @@ def question_report() -> str:
     return _shown(_examine(next(case for case in FAULTY if case.name == "question")))
 
 
-def finding_sections() -> str:
-    """For each probe what its owner sees, a report, and how it is found."""
-    sections = []
-    for id, probe in PROBES.items():
-        case = next(case for case in FAULTY if case.finding == id)
-        seen = " ".join((inspect.getdoc(case.build) or "").split())
-        parts = re.split(r"\b(Symptom|Computation|Threshold|False alarms):", " ".join(inspect.getdoc(probe).split()))
-        said = {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-        sections += [
-            f"### {id}",
-            said["Symptom"][0].upper() + said["Symptom"][1:],
-            f"*For instance*: {seen}",
-            _shown(_examine(case)[id]),
-            f"*How it is found*: {said['Computation']} *Threshold*: {said['Threshold']} "
-            f"*False alarms*: {said['False alarms']}",
-        ]
-    return "\n\n".join(sections)
+def finding_section(id: str) -> str:
+    """What is seen of a fault, a report on a model of the clinic, and how it is found."""
+    case = next(case for case in FAULTY if case.finding == id)
+    seen = " ".join((inspect.getdoc(case.build) or "").split())
+    text = " ".join((inspect.getdoc(PROBES[id]) or "").split())
+    parts = re.split(r"\b(Symptom|Computation|Threshold|False alarms): ", text)
+    said = dict(zip(parts[1::2], parts[2::2], strict=True))
+    found = " ".join(f"*{name}*: {said[key]}" for name, key in HOW.items())
+    return "\n\n".join([f"*What is seen*: {said['Symptom']} For instance: {seen}", _shown(_examine(case)[id]), found])
 
 
 def _shown(report: object) -> str:
@@ -120,5 +114,5 @@ TABLES = {
     "<!-- the table of the fusions -->": fusion_table,
     "<!-- the table of the laws -->": law_table,
     "<!-- the report of the question -->": question_report,
-    "<!-- the findings -->": finding_sections,
+    **{f"<!-- the finding: {id} -->": partial(finding_section, id) for id in PROBES},
 }

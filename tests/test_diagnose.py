@@ -298,7 +298,7 @@ def test_nan_in_the_input_is_told_from_nan_in_the_model():
     x1[3, 2] = torch.nan
     finding = pf.diagnose(GOOD, x1, X2).findings[0]
     assert finding.id == "not-finite"
-    assert finding.summary.startswith("x1 hold NaN or infinity")
+    assert finding.summary.startswith("There is NaN or infinity in x1, and")
 
 
 def test_a_model_of_one_argument_is_told_how_to_be_wrapped():

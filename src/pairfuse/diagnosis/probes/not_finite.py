@@ -18,7 +18,7 @@ def not_finite(subject: Subject) -> Result:
     given = {"x1": tensors("x1", subject.x1), "x2": tensors("x2", subject.x2)}
     sources = [name for name, parts in given.items() if not all(bool(part.isfinite().all()) for part in parts)]
     if sources:
-        text = f"{' and '.join(sources)} hold NaN or infinity, and so do {bad} of {values.numel()} scores."
+        text = f"There is NaN or infinity in {' and '.join(sources)}, and so in {bad} of {values.numel()} scores."
         return Result("fail", text, {"not finite": bad}, "Look at how the items are read and normalised.", True)
     weights = [] if subject.module is None else subject.module.named_parameters()
     broken = [name for name, parameter in weights if not parameter.isfinite().all()]
