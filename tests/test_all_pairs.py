@@ -229,6 +229,13 @@ def test_nothing_is_its_own_neighbour():
     assert found.values.isfinite().all()
 
 
+def test_one_item_is_told_from_a_batch():
+    """Calling the model takes a single pair; a search takes sets."""
+    model = pf.SiameseComparator(nn.Linear(4, 3), item_ndim=1)
+    with pytest.raises(ValueError, match=r"queries must be a batch of items, got one item of shape \(4,\): pass que"):
+        model.topk(torch.randn(4), torch.randn(5, 4), k=1)
+
+
 def test_scores_that_overflow_are_refused():
     """inf − inf is NaN or, where a product and a sum are rounded at once, inf; both would come first."""
     x = torch.full((2, 3), 1e30)

@@ -2,9 +2,11 @@
 
 import copy
 import functools
+import inspect
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -338,3 +340,14 @@ def test_evidence_is_fit_for_json():
 )
 def test_what_a_loss_expects_is_seen_from_what_it_does(loss, due):
     assert wants_logits(loss) is due
+
+
+def test_every_probe_has_its_section_and_says_what_it_does():
+    """The link of a finding leads to a heading of the page; the docstring names the four things that the page shows."""
+    page = (Path(__file__).parent.parent / "docs" / "stuck.md").read_text()
+    assert re.findall(r"^### (\S+)\n", page, re.MULTILINE) == list(PROBES)
+    for probe in PROBES.values():
+        words = ("Symptom:", "Computation:", "Threshold:", "False alarms:")
+        text = " ".join(inspect.getdoc(probe).split())
+        places = [text.index(word) for word in words]
+        assert places == sorted(places), probe

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pairfuse._batches import Batch
+from pairfuse._batches import Batch, describe
 from pairfuse._checks import check_all_pairs, check_finite, check_int, check_like, check_top_k
 from pairfuse._encoding import first_parameter
 from pairfuse._items import encode_items, known_length
@@ -29,6 +29,8 @@ class AllPairs(nn.Module):
     right_encoder: nn.Module | None
     fusion: Fusion
     head: nn.Module
+    item_ndim: int | None
+    right_item_ndim: int | None
 
     def _encode(self, x: Batch, side: Side, *, name: str, given: Batch) -> Tensor:
         raise NotImplementedError
@@ -280,7 +282,11 @@ class AllPairs(nn.Module):
     def _encode_items(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:
         if side not in ("left", "right"):
             raise ValueError(f"side must be 'left' or 'right', got {side!r}")
-        encoder = self.encoder if side == "left" or self.right_encoder is None else self.right_encoder
+        encoder, item_ndim = self.encoder, self.item_ndim
+        if side == "right" and self.right_encoder is not None:
+            encoder, item_ndim = self.right_encoder, self.right_item_ndim
+        if isinstance(items, Tensor) and items.ndim == item_ndim:
+            raise ValueError(f"{name} must be a batch of items, got one item of {describe(items)}: pass {name}[None]")
         parameter = first_parameter(encoder)
         with eval_mode(self):
             return encode_items(

@@ -141,7 +141,13 @@ class Antisymmetric(nn.Module):
         return (self.f(torch.cat([u, v], 1)) - self.f(torch.cat([v, u], 1))).squeeze(1)
 
 
-@faulty("xnor-overfit")
+@faulty("pinned-score")
+def distance_without_bias():
+    """Different pairs are learned, same pairs stay at 0.5, and the loss stops at 0.347."""
+    return Patient(Siamese(mlp_encoder(), nn.Linear(16, 1, bias=False), distance), *vectors())
+
+
+@faulty("pinned-score")
 def antisymmetric_head():
     """Two equal items always score 0, and of (a, b) and (b, a) one is above 0."""
     return Patient(Antisymmetric(), *vectors())
@@ -174,6 +180,22 @@ class Monotone(nn.Module):
         a, b = self.encoder(x1), self.encoder(x2)
         extremes = torch.cat([torch.minimum(a, b), torch.maximum(a, b)], 1)
         return extremes @ F.softplus(self.raw) + self.bias
+
+
+class SmallerOfTwo(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(12, 32), nn.Tanh(), nn.Linear(32, 1))
+        self.head = nn.Linear(1, 1)
+
+    def forward(self, x1, x2):
+        return self.head(torch.minimum(self.encoder(x1), self.encoder(x2))).squeeze(1)
+
+
+@faulty("xnor-overfit")
+def smaller_of_two_numbers():
+    """One number for each item, of which the smaller is scored: a mixed pair scores as one of the same pairs."""
+    return Patient(SmallerOfTwo(), *vectors())
 
 
 @faulty("xnor-overfit")

@@ -14,7 +14,7 @@ from pairfuse._batches import Batch, combine, count_items, fit_together
 from pairfuse.diagnosis.borrowing import borrowed
 from pairfuse.diagnosis.calls import BOUNDED, MONOTONE, PROBABILITIES, Call, Calls
 from pairfuse.diagnosis.items import different_items, take
-from pairfuse.diagnosis.modules import find_module, named_weights, unwrapped
+from pairfuse.diagnosis.modules import all_modules, find_module, named_weights, unwrapped
 from pairfuse.diagnosis.report import Finding
 
 CHUNK = 64  # pairs at a time
@@ -151,6 +151,17 @@ class Subject:
         if self.module is None:
             raise Skip("the model is a callable whose module is not known: pass module=")
         return self.module
+
+    def redraw(self, scale: float, seed: int = 0) -> None:
+        """Move every weight, and every buffer but a norm's, by so many times its size; by `scale` from zero."""
+        generator = torch.Generator().manual_seed(seed)
+        module = self.needs_module()
+        buffers = [b for m in all_modules(module) if not isinstance(m, NORMS) for b in m.buffers(recurse=False)]
+        for tensor in [*named_weights(module).values(), *buffers]:
+            if tensor.is_floating_point():
+                size = tensor.square().mean().sqrt()
+                noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+                tensor.add_(noise * torch.where(size > 0, size, 1.0) * scale)
 
     def score(
         self,

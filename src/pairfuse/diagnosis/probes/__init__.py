@@ -17,6 +17,7 @@ from pairfuse.diagnosis.probes.ignored_input import ignored_input
 from pairfuse.diagnosis.probes.labels import labels
 from pairfuse.diagnosis.probes.nan_gradient import nan_gradient
 from pairfuse.diagnosis.probes.not_finite import not_finite
+from pairfuse.diagnosis.probes.pinned_score import pinned_score
 from pairfuse.diagnosis.probes.product_geometry import product_geometry
 from pairfuse.diagnosis.probes.result import Result
 from pairfuse.diagnosis.probes.saturated import saturated
@@ -39,6 +40,6 @@ PROBES: dict[str, Callable[[Subject], Result]] = {
             train_eval_gap,
             collapsed_embeddings,
         ),
-        *(product_geometry, bounded_output, untied_branches, asymmetric, xnor_overfit),
+        *(product_geometry, bounded_output, pinned_score, untied_branches, asymmetric, xnor_overfit),
     )
 }

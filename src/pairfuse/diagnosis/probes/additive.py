@@ -11,9 +11,8 @@ from pairfuse.diagnosis.calls import MONOTONE
 from pairfuse.diagnosis.grids import additive_part, crosses_over, rms, rounding, shares
 from pairfuse.diagnosis.items import take
 from pairfuse.diagnosis.memorising import fits_by_heart
-from pairfuse.diagnosis.modules import all_modules, named_weights
 from pairfuse.diagnosis.probes.result import Result
-from pairfuse.diagnosis.subject import NORMS, Skip, Subject
+from pairfuse.diagnosis.subject import Skip, Subject
 from pairfuse.xnor import xnor_certificate
 
 SURE = 1000  # times rounding: no additive model leaves that much
@@ -106,25 +105,13 @@ def _interactions(subject: Subject, of: str) -> list[tuple[float, float]]:
     for scale in (0, *SCALES):
         with subject.lent(dtype=torch.float64), torch.no_grad():
             if scale:
-                _redraw(subject, scale)
+                subject.redraw(scale)
             grid = subject.score_all(sides[0], sides[1], of=of)
         if grid.isfinite().all():
             found.append((rms(grid - additive_part(grid)), rounding(grid, torch.float64)))
         elif not scale:
             raise Skip("in float64 some logits are not finite")
     return found
-
-
-def _redraw(subject: Subject, scale: float) -> None:
-    """Move every weight, and every buffer but a norm's statistics, by so many times its size; by `scale` from zero."""
-    generator = torch.Generator().manual_seed(0)
-    module = subject.needs_module()
-    buffers = [b for m in all_modules(module) if not isinstance(m, NORMS) for b in m.buffers(recurse=False)]
-    for tensor in [*named_weights(module).values(), *buffers]:
-        if tensor.is_floating_point():
-            size = tensor.square().mean().sqrt()
-            noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
-            tensor.add_(noise * torch.where(size > 0, size, 1.0) * scale)
 
 
 def _by_sight(subject: Subject, evidence: Evidence) -> Result:

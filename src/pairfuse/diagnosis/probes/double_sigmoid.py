@@ -3,7 +3,7 @@
 from pairfuse.diagnosis.calls import PROBABILITIES, Call, Calls, same_numbers
 from pairfuse.diagnosis.losses import name_of, wants_log_probabilities, wants_logits
 from pairfuse.diagnosis.probes.result import OK, Result
-from pairfuse.diagnosis.subject import Subject
+from pairfuse.diagnosis.subject import Skip, Subject
 
 ADVICE = (
     "Return the plain logit from the model and train with nn.BCEWithLogitsLoss; apply one sigmoid where you need a "
@@ -26,7 +26,7 @@ def double_sigmoid(subject: Subject) -> Result:
     if output.link is not None and output.link.name in PROBABILITIES and _reads_probabilities(calls, output.link):
         return Result("fail", "The model applies a sigmoid to what is a probability already.", evidence, ADVICE, True)
     if subject.loss is None:
-        return OK
+        raise Skip("whether the loss fits what the model returns: no loss was given")
     takes_logits, name = wants_logits(subject.loss), name_of(subject.loss)
     if takes_logits and subject.probabilities:
         text = f"The model returns probabilities, and {name} applies a sigmoid or softmax of its own to them."
