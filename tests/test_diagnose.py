@@ -58,6 +58,15 @@ def test_its_cure_does_not_fail():
     assert diagnosis["xnor-overfit"].verdict == "ok"
 
 
+def test_a_column_of_scores_beside_a_row_of_targets_is_a_warning():
+    """The training loop, which may reshape them, is not seen."""
+    model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 1))
+    call, loss = lambda a, b: model((a - b).abs()), nn.MSELoss()
+    assert pf.diagnose(call, X1, X2, Y, loss=loss)["broadcast"].verdict == "warn"
+    assert pf.diagnose(call, X1, X2, Y[:, None], loss=loss)["broadcast"].verdict == "ok"
+    assert "y and loss" in pf.diagnose(call, X1, X2, Y).skipped["broadcast"]
+
+
 def test_it_takes_less_than_twenty_seconds_for_a_resnet():
     """On two cores; a busy machine has three times as long."""
     model = pf.SiameseComparator(pf.encoders.vision_encoder("resnet18", embedding_dim=64))

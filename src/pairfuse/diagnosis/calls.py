@@ -8,6 +8,7 @@ from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 PROBABILITIES = ("sigmoid", "softmax", "hardsigmoid")
+LOGIT_LINKS = ("sigmoid", "softmax")  # whose argument is the logit
 BOUNDED = ("tanh", "hardtanh", "softsign", "cosine_similarity")
 # Never decreasing, so that no comparison is in them: what goes in says as much of a model as what comes out.
 MONOTONE = (

@@ -17,7 +17,8 @@ def broadcast(subject: Subject) -> Result:
     Computation: the loss of random scores and the targets in the shapes in which they come, beside that of both as
     `(B,)`.
     Scores `(B, 1)` against targets `(B,)` become a table `(B, B)` in a loss that broadcasts, such as nn.MSELoss:
-    every score is pulled to every target. Threshold: rounding. False alarms: a training loop that reshapes one of
+    every score is pulled to every target. Threshold: rounding; a warning, since the training loop is not
+    seen. False alarms: a training loop that reshapes one of
     them first.
     """
     y, loss = subject.given_y, subject.loss
@@ -33,12 +34,11 @@ def broadcast(subject: Subject) -> Result:
     if as_they_come is None or one_by_one is None or torch.allclose(as_they_come, one_by_one, rtol=1e-4):
         return OK
     return Result(
-        "fail",
-        f"{name_of(loss)} makes a table of all scores with all targets: the model returns shape "
-        f"{tuple(scores.shape)}, and y has shape {tuple(y.shape)}.",
+        "warn",
+        f"In these shapes {name_of(loss)} makes a table of all scores with all targets: the model returns "
+        f"{tuple(returned.shape)}, and y is {tuple(targets.shape)}.",
         {"loss of random scores": float(as_they_come), "pair by pair": float(one_by_one)},
-        "Give both one shape: model(x1, x2).squeeze(1), or y[:, None].",
-        proved=True,
+        "Give both one shape where you call the loss: model(x1, x2).squeeze(1), or y[:, None].",
     )
 
 
