@@ -129,6 +129,18 @@ def test_of_two_identical_inputs_a_distance_shows_the_bias_only():
         ).all()
 
 
+@pytest.mark.parametrize("fusion", ["abs-diff", "squared-diff"])
+def test_a_distance_without_bias_stands_at_half_of_ln_2(fusion):
+    """The two same pairs at ln 2 each, whatever is trained; the two different ones tend to 0."""
+    x1, x2, y = pf.data.BlackWhitePairs(size=1).truth_table()
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(3, 8))
+    model = train(pf.SiameseComparator(encoder, fusion, nn.Linear(8, 1, bias=False)), x1, x2, y, lr=3e-2)
+    losses = bce(model(x1, x2), y, reduction="none")
+    assert losses[y == 1].tolist() == pytest.approx([math.log(2)] * 2)
+    assert losses.mean().item() == pytest.approx(math.log(2) / 2, abs=1e-3)
+    assert losses.mean() >= math.log(2) / 2
+
+
 def test_a_bias_moves_one_learning_rate_a_step():
     """From 0, with Adam at 1e-3: p(same) is still near ½ when p(different) has long been near 0."""
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(3, 256))

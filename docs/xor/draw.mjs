@@ -32,13 +32,14 @@ export function viewOf([x, y], half) {
   };
 }
 
-/** The view that holds some points with room for their names. */
-function viewAround(points) {
+/** The view that holds some points with room for their names, and no less than `least` to each side. */
+function viewAround(points, least) {
   const ranges = [0, 1].map((axis) => {
     const values = points.map((point) => point[axis]);
     return [Math.min(...values), Math.max(...values)];
   });
-  const half = Math.max(...ranges.map(([low, high]) => (high - low) / 2), 0.25) * 1.7;
+  const reach = Math.max(...ranges.map(([low, high]) => (high - low) / 2));
+  const half = Math.max(reach > 1e-12 ? 1.7 * reach : 0.4, least);
   return viewOf(ranges.map(([low, high]) => (low + high) / 2), half);
 }
 
@@ -84,8 +85,8 @@ function halfPlane(view, { weight, bias }) {
 }
 
 /** The four fused pairs with their segments, the line of the best head, and the gap or the common point. */
-export function fusedPairs(found, drawn, trained, words) {
-  const view = viewAround(drawn.points);
+export function fusedPairs(found, drawn, trained, words, least = 0) {
+  const view = viewAround(drawn.points, least);
   const at = drawn.points.map(view.to);
   const parts = [];
   const { polygon, cut } = halfPlane(view, drawn.head);

@@ -2,13 +2,15 @@
 
 import { FUSIONS, IS_SAME, analyse, draw2d, evaluate, gradientStep, startHead } from "./maths.mjs";
 import { fusedPairs, grid, lossCurves, make, marker, rays, viewOf } from "./draw.mjs";
-import { mixture, readable, wordsIn } from "./words.mjs";
+import { mixture, precise, readable, wordsIn } from "./words.mjs";
 
 const STEPS = 1000;
 const STEPS_PER_FRAME = 8;
 const GRID = 8; // positions are eighths, which floats hold exactly: what looks collinear is
 const REACH = 2;
 const PLANE = viewOf([0, 0], REACH * 1.15);
+const LEAST_VIEW = { concat: 3 }; // the view stands still, or the cross would look the same wherever a and b are
+const SLOW = 0.02; // a relative margin
 const PRESETS = [
   ["concat", [1, 0.25], [0.25, 1]],
   ["product", [0.5, 0.75], [1, 1.5]],
@@ -21,7 +23,7 @@ const PRESETS = [
 export function show(place) {
   const words = wordsIn(place.dataset.lang ?? document.documentElement.lang);
   const [name, a, b] = PRESETS[0];
-  const state = { name, a, b, head: null, losses: [], past: null, running: false, seed: 1 };
+  const state = { name, a, b, head: null, losses: [], past: null, running: false, moved: false, seed: 1 };
   const parts = build(words, state);
   place.replaceChildren(...parts.all);
   place.classList.add("xor-live");
@@ -53,11 +55,11 @@ function build(words, state) {
   const key = make("p", { class: "xor-key" }, ...keyOf(true, words.same), ...keyOf(false, words.different));
   const all = [
     make("fieldset", { class: "xor-chips" }, make("legend", {}, words.fusion), ...chips),
-    make("p", { class: "xor-presets" }, `${words.examples}: `, ...presets),
+    make("p", { class: "xor-presets" }, words.examples, ...presets),
     make(
       "div",
       { class: "xor-row" },
-      make("figure", {}, plane, make("figcaption", {}, words.embeddings)),
+      make("figure", {}, plane, make("figcaption", {}, `${words.embeddings} ${words.task}`)),
       make("figure", {}, fused, key, caption),
     ),
     verdict,
@@ -100,7 +102,7 @@ function connect(parts, words, state, update) {
     button.addEventListener("click", () => {
       const [name, a, b] = PRESETS[i];
       if (name !== state.name) choose(name);
-      Object.assign(state, { a, b });
+      Object.assign(state, { a, b, moved: true });
       update();
       speak();
     });
@@ -109,6 +111,7 @@ function connect(parts, words, state, update) {
     const name = ["a", "b"][i];
     const move = (position) => {
       state[name] = position.map((x) => Math.min(Math.max(Math.round(x * GRID) / GRID, -REACH), REACH) + 0);
+      state.moved = true;
       update();
     };
     makeMovable(element, parts.plane, () => state[name], move, speak);
@@ -161,6 +164,7 @@ function begin(state) {
   const points = analyse(state.name, state.a, state.b).points;
   state.head = startHead(points[0].length, random);
   state.losses = [evaluate(points, state.head).loss];
+  state.moved = false;
 }
 
 /** Some steps a frame; all at once where the reader wants no motion. */
@@ -174,6 +178,7 @@ function train(state, update, done) {
       state.losses.push(evaluate(points, state.head).loss);
     }
     state.running = state.losses.length <= STEPS;
+    state.moved = false;
     update();
     if (state.running) requestAnimationFrame(frame);
     else done();
@@ -194,12 +199,12 @@ function refresh(parts, words, state) {
     element.setAttribute("aria-valuetext", where(position));
   });
   parts.field.replaceChildren(...rays(PLANE, [state.a, state.b]));
-  parts.fused.replaceChildren(...fusedPairs(found, drawn, state.head, words));
+  parts.fused.replaceChildren(...fusedPairs(found, drawn, state.head, words, LEAST_VIEW[state.name]));
   parts.fused.setAttribute("aria-label", `${words.fused}: ${state.name}. ${verdictOf(words, found)}`);
   const share = Math.min(99, Math.round(100 * drawn.shown));
   const flat = drawn.shown > 1 - 1e-9;
   const caption = width <= 2 ? words.own(width) : flat ? words.flat(width) : words.projected(width, share);
-  parts.caption.textContent = `f(u, v) = ${words.formulas[state.name]}. ${caption}`;
+  parts.caption.textContent = `f(u, v) = ${words.formulas[state.name]}${words.end}${caption}${state.name === "concat" ? words.cross : ""}`;
   parts.verdict.replaceChildren(
     make("strong", {}, `${found.separable ? "✓" : "✕"} ${found.separable ? words.separable : words.inseparable}`),
     make("span", {}, marginOf(words, found)),
@@ -217,7 +222,7 @@ function refreshTraining(parts, words, state, found) {
   parts.chart.setAttribute("aria-label", words.chart(state.name, loss === null ? "–" : readable(loss, 3)));
   parts.toggle.textContent = state.running ? words.stop : words.start;
   const line = parts.fused.querySelector(".xor-trained") ? words.dotted : "";
-  parts.progress.textContent = loss === null ? words.idle : words.progress(state.losses.length - 1, readable(loss, 3)) + line;
+  parts.progress.textContent = loss === null ? words.idle : words.progress(state.losses.length - 1, readable(loss, 3)) + line + (state.moved ? words.moved : "");
 }
 
 /** The four logits of the best head, whether they are right, and what the trained head says, if there is one. */
@@ -230,7 +235,7 @@ function truthTable(words, found, trained) {
     const good = logit > 0 === IS_SAME[i];
     const says = logit === 0 ? words.undecided : good ? `✓ ${words.right}` : `✕ ${words.wrong}`;
     const sign = logit > 0 ? "+" : "";
-    const cells = [IS_SAME[i] ? words.same : words.different, `${sign}${readable(logit)}`, says];
+    const cells = [IS_SAME[i] ? words.same : words.different, `${sign}${precise(logit)}`, says];
     if (trained) cells.push(readable(probabilities[i]));
     const kind = IS_SAME[i] ? "xor-same" : "xor-different";
     const row = make("tr", logit !== 0 && good ? {} : { class: "xor-bad" }, make("th", { scope: "row", class: kind }, words.pairs[i]));
@@ -243,16 +248,16 @@ function truthTable(words, found, trained) {
 
 function reason(words, state, found) {
   if (state.a.every((x, axis) => x === state.b[axis])) return words.equal;
-  if (found.separable) return words.gap;
+  if (found.separable) return words.gap + (found.relative < SLOW ? words.slow : "");
   return words.meet(mixture(found.s, words.pairs[0], words.pairs[1]), mixture(found.t, words.pairs[2], words.pairs[3]));
 }
 
 const where = (position) => position.map((x) => readable(x, 3)).join(", ");
 
 const marginOf = (words, { separable, margin, relative }) =>
-  separable ? words.margin(readable(margin, 3), readable(relative, 3)) : words.noMargin;
+  separable ? words.margin(precise(margin, 3), precise(relative, 3)) : words.noMargin;
 
-const verdictOf = (words, found) => `${found.separable ? words.separable : words.inseparable}, ${marginOf(words, found)}`;
+const verdictOf = (words, found) => `${found.separable ? words.separable : words.inseparable}${words.comma}${marginOf(words, found)}`;
 
 const spoken = (words, state) =>
   words.said(state.name, where(state.a), where(state.b), verdictOf(words, analyse(state.name, state.a, state.b)));

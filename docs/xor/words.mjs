@@ -24,8 +24,14 @@ const en = {
   pairs,
   formulas,
   fusion: "Fusion",
-  examples: "Try",
-  presets: ["start", "same direction", "b = 0", "common offset", "a above b"],
+  examples: "Try: ",
+  presets: ["start", "same direction", "b = 0", "common offset", "a larger everywhere"],
+  end: ". ",
+  comma: ", ",
+  task: "Try to find a place where concat can be separated; then try another fusion.",
+  cross: " The cross grows and shrinks with the distance between a and b, but wherever they are it stays a cross: that is the proof.",
+  slow: " Separable, but the margin is small beside the features: learning will be slow.",
+  moved: " (This head, on the moved pairs.)",
   embeddings: "The two embeddings: drag them, or focus one and use the arrow keys.",
   embedding: (name) => `embedding ${name}, moved with the arrow keys, faster with Shift`,
   fused: "The four pairs after the fusion",
@@ -65,8 +71,14 @@ const zh = {
   ...en,
   formulas: { ...formulas, bilinear: "u vᵀ，其上的线性头就是双线性形式 uᵀWv" },
   fusion: "融合方式",
-  examples: "试一试",
+  examples: "试一试：",
   presets: ["初始位置", "同方向", "b = 0", "共同偏移", "a 处处大于 b"],
+  end: "。",
+  comma: "，",
+  task: "请试着为 concat 找到一个可分的位置，再换一种融合试试。",
+  cross: "十字随 a 与 b 的距离变大变小，但无论它们在哪里，十字始终是十字：这就是证明。",
+  slow: "可分，但间隔相对于特征很小：学起来会很慢。",
+  moved: "（这个头，在移动之后的配对上。）",
   embeddings: "两个嵌入向量：可以拖动，也可以选中后用方向键移动。",
   embedding: (name) => `嵌入向量 ${name}，用方向键移动，按住 Shift 移动更快`,
   fused: "融合之后的四个配对",
@@ -108,6 +120,12 @@ export const wordsIn = (language) => (language.startsWith("zh") ? zh : en);
 export function readable(value, digits = 2) {
   const text = value.toFixed(digits);
   return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
+}
+
+/** A number of which two digits are seen however small it is. */
+export function precise(value, digits = 2) {
+  if (value === 0 || Math.abs(value) >= 0.01) return readable(value, digits);
+  return value.toPrecision(2).replaceAll("-", "−");
 }
 
 /** A sum of two shares of two pairs, such as "½ f(a, a) + ½ f(b, b)". */

@@ -77,3 +77,21 @@ def test_search_finds_a_fusion(open_page):
     page.keyboard.press("/")
     page.keyboard.type("abs-diff")
     page.locator(".md-search-result__item", has_text="abs-diff").first.wait_for(state="attached")
+
+
+def test_search_finds_what_a_reader_would_type(open_page):
+    """XOR leads to its page first; a call is found by its name; a number is one word."""
+    for query, path in (
+        ("xor", "why-concatenation-fails"),
+        ("diagnose", "stuck"),
+        ("0.693", "why-concatenation-fails"),
+    ):
+        page = open_page("")
+        page.keyboard.press("/")
+        page.keyboard.type(query)
+        found = page.locator(".md-search-result__link")
+        (found.first if query == "xor" else page.locator(f".md-search-result__link[href*='{path}']").first).wait_for(
+            state="attached"
+        )
+        if query == "xor":
+            assert path in found.first.get_attribute("href")
