@@ -36,12 +36,13 @@ def diagnose(
     elsewhere it says what was observed. The page *My siamese network is stuck at 0.5* explains each.
 
     It leaves no trace: the module computes with copies of its weights meanwhile. Modes, parameters, buffers, gradients,
-    hooks, random states and the optimizer are afterwards what they were, also after an error or an interruption.
+    hooks, random states and the optimizer are afterwards what they were, also after an error or an interruption. What a
+    model keeps in objects of its own, other than modules, tensors, dicts and lists, is called as it is.
 
     Args:
-        model: A module or any callable of two batches that returns logits or probabilities: `(B,)`, `(B, 1)`, or `(B,
-            2)`, of which a softmax reads both and the second means "same". A model that takes one stacked tensor is
-            wrapped: `lambda x1, x2: model(torch.stack([x1, x2], 1))`.
+        model: A module or any callable of two batches that returns logits or probabilities: `(B,)`, `(B, 1)`, or
+            `(B, 2)`, of which a softmax reads both and the second means "same". A model that takes one stacked tensor
+            is wrapped: `lambda x1, x2: model(torch.stack([x1, x2], 1))`.
         x1: B left items, as the model takes them: a tensor, or nested dicts, tuples or lists of tensors, batch first.
             32 pairs or more are best.
         x2: B right items.
