@@ -1,5 +1,7 @@
 """The Chinese pages as a reader meets them: the switch in the header, the theme's own words, the search."""
 
+from browser.search import search
+
 
 def test_the_switch_leads_to_the_same_page_and_back(open_page):
     """By the button in the header, which speaks the language of the page."""
@@ -16,8 +18,4 @@ def test_the_switch_leads_to_the_same_page_and_back(open_page):
 
 def test_search_finds_chinese_words(open_page):
     """Words within a sentence, which jieba has set apart when the site was built."""
-    page = open_page("zh/")
-    page.keyboard.press("/")
-    page.keyboard.type("均方误差")
-    found = page.locator(".md-search-result__link[href*='zh/why-concatenation-fails']")
-    found.first.wait_for(state="attached")
+    search(open_page("zh/"), "均方误差", ".md-search-result__link[href*='zh/why-concatenation-fails']")

@@ -3,6 +3,8 @@
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+from browser.search import search
+
 BASE = "http://site/"
 WIDER_THAN_THE_WINDOW = "document.documentElement.scrollWidth > window.innerWidth"
 
@@ -73,25 +75,12 @@ def test_every_picture_has_words(site):
 
 def test_search_finds_a_fusion(open_page):
     """With the site's own index."""
-    page = open_page("")
-    page.keyboard.press("/")
-    page.keyboard.type("abs-diff")
-    page.locator(".md-search-result__item", has_text="abs-diff").first.wait_for(state="attached")
+    search(open_page(""), "abs-diff", ".md-search-result__item:has-text('abs-diff')")
 
 
 def test_search_finds_what_a_reader_would_type(open_page):
     """XOR leads to its page first; a call is found by its name; a number is one word."""
-    for query, path in (
-        ("xor", "why-concatenation-fails"),
-        ("diagnose", "stuck"),
-        ("0.693", "why-concatenation-fails"),
-    ):
-        page = open_page("")
-        page.keyboard.press("/")
-        page.keyboard.type(query)
-        found = page.locator(".md-search-result__link")
-        (found.first if query == "xor" else page.locator(f".md-search-result__link[href*='{path}']").first).wait_for(
-            state="attached"
-        )
-        if query == "xor":
-            assert path in found.first.get_attribute("href")
+    link = ".md-search-result__link"
+    search(open_page(""), "xor", f"li:first-child > {link}[href*='why-concatenation-fails']")
+    search(open_page(""), "diagnose", f"{link}[href*='stuck']")
+    search(open_page(""), "0.693", f"{link}[href*='why-concatenation-fails']")

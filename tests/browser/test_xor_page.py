@@ -59,6 +59,45 @@ def test_every_margin_is_that_of_pairfuse(open_widget):
         assert (widget.margins() or [0])[0] == pytest.approx(due, abs=5.1e-4)
 
 
+def test_a_margin_that_is_nearly_nothing_is_written_out(open_widget):
+    """Not as 0.00 beside "separable": two digits, and the signs of the logits."""
+    widget = open_widget()
+    widget.choose("cosine")
+    widget.put("a", 2, 1.875)
+    widget.put("b", 1.875, 2)
+    assert widget.separable()
+    margin, relative = widget.margins()
+    assert margin == pytest.approx(margin_of("cosine", widget), rel=0.05)
+    assert 0 < relative < 0.02
+    assert [row[2][0] for row in widget.table()] == ["+", "+", "−", "−"]
+    assert all(float(row[2].replace("−", "-")) != 0 for row in widget.table())
+    assert "learning will be slow" in widget.page.locator(".xor").inner_text()
+
+
+def test_the_cross_of_concat_grows_with_the_distance(open_widget):
+    """Its form stays, wherever the embeddings are; a picture that did not move would seem broken."""
+    widget = open_widget()
+    lengths = []
+    for x in (1.25, 1.75):
+        widget.put("a", x, 0.25)
+        ends = [widget.page.locator(".xor-segment.xor-same").get_attribute(name) for name in ("x1", "y1", "x2", "y2")]
+        x1, y1, x2, y2 = map(float, ends)
+        lengths.append(((x1 - x2) ** 2 + (y1 - y2) ** 2) ** 0.5)
+    assert lengths[1] > 1.1 * lengths[0]
+
+
+def test_a_head_on_moved_pairs_says_so(open_widget):
+    """The loss beside the step is then no longer that at the end of the curve."""
+    widget = open_widget()
+    widget.choose("product")
+    widget.train()
+    progress = widget.page.locator(".xor-progress")
+    assert "moved" not in progress.inner_text()
+    widget.handle("a").focus()
+    widget.page.keyboard.press("ArrowUp")
+    assert "(This head, on the moved pairs.)" in progress.inner_text()
+
+
 def test_training(open_widget):
     """The loss of concat sticks at ln 2, that of product and abs-diff falls; the trained head then answers rightly."""
     widget = open_widget()
