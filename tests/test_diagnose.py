@@ -360,3 +360,13 @@ def test_every_probe_has_its_section_and_says_what_it_does():
         text = " ".join(inspect.getdoc(probe).split())
         places = [text.index(word) for word in words]
         assert places == sorted(places), probe
+
+
+def test_a_probability_without_a_sigmoid_is_read_as_one():
+    """exp(-distance) is symmetric in its logits too, once it is known to be a probability."""
+    encoder = nn.Linear(8, 4)
+    diagnosis = pf.diagnose(lambda a, b: torch.exp(-(encoder(a) - encoder(b)).abs().sum(1)), X1, X2)
+    assert diagnosis["asymmetric"].verdict == "ok"
+    assert diagnosis.grid.isnan().any()  # of an item with itself: the logit of 1
+    finite = diagnosis.grid[diagnosis.grid.isfinite()]
+    assert (finite < 0).any()  # logits, not probabilities
