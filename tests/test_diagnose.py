@@ -370,3 +370,21 @@ def test_a_probability_without_a_sigmoid_is_read_as_one():
     assert diagnosis.grid.isnan().any()  # of an item with itself: the logit of 1
     finite = diagnosis.grid[diagnosis.grid.isfinite()]
     assert (finite < 0).any()  # logits, not probabilities
+
+
+@pytest.mark.parametrize(
+    ("score", "loss", "side"),
+    [
+        (lambda d: torch.sigmoid(-10 * d), nn.BCELoss(), "above 0.5"),
+        (lambda d: -10 * d, nn.BCEWithLogitsLoss(), "above 0"),
+        (lambda d: 10 * d, nn.BCEWithLogitsLoss(), "below 0"),
+    ],
+)
+def test_scores_of_one_sign_are_named(score, loss, side):
+    """A distance has one; a probability made of it stays on one side of 0.5."""
+    encoder = nn.Linear(8, 4)
+    finding = pf.diagnose(lambda a, b: score((encoder(a) - encoder(b)).abs().sum(1)), X1, X2, loss=loss)[
+        "bounded-output"
+    ]
+    assert finding.verdict == "warn"
+    assert f"No score is ever {side}:" in finding.summary
