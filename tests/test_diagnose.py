@@ -388,3 +388,21 @@ def test_scores_of_one_sign_are_named(score, loss, side):
     ]
     assert finding.verdict == "warn"
     assert f"No score is ever {side}:" in finding.summary
+
+
+def test_what_is_done_to_a_cosine_afterwards_counts():
+    """In place, so that it is the same tensor: its scores do leave [-1, 1]."""
+    encoder = nn.Linear(8, 4)
+    call = lambda a, b: nn.functional.cosine_similarity(encoder(a), encoder(b)).mul_(10)  # noqa: E731
+    assert pf.diagnose(call, X1, X2, loss=nn.BCEWithLogitsLoss())["bounded-output"].verdict == "ok"
+
+
+@pytest.mark.parametrize(("offset", "verdict"), [(0.0, "note"), (5.0, "warn")])
+def test_a_batch_norm_that_sees_each_side_by_itself(offset, verdict):
+    """A note; a warning where the sides differ, which it then cannot see in train mode."""
+    encoder = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    finding = pf.diagnose(lambda a, b: (encoder(a) * encoder(b)).sum(1), X1, X2 + offset)["batch-dependence"]
+    assert finding.verdict == verdict
+    assert "separate batches" in finding.summary
+    joint = pf.SiameseComparator(encoder, "product")
+    assert pf.diagnose(joint, X1, X2 + offset)["batch-dependence"].verdict == "ok"
