@@ -75,11 +75,10 @@ def embed_items(subject: Subject) -> tuple[Tensor, Tensor]:
 
 
 class Owners(NamedTuple):
-    """Which parameters, by name, make the left embedding, which the right one, and which only what follows."""
+    """Which parameters, by name, make the left embedding, and which the right one."""
 
     left: set[str]
     right: set[str]
-    head: set[str]
 
 
 def owners(subject: Subject) -> Owners:
@@ -89,8 +88,7 @@ def owners(subject: Subject) -> Owners:
         parameter.requires_grad_(parameter.is_floating_point())
     count = min(subject.rows, subject.columns)
     found = embed(subject, take(subject.left, range(count)), take(subject.right, range(count)), gradients=True)
-    left, right, all_of_them = (_reached(x, parameters) for x in (found.u, found.v, found.output.logits))
-    return Owners(left, right, all_of_them - left - right)
+    return Owners(_reached(found.u, parameters), _reached(found.v, parameters))
 
 
 def _reached(output: Tensor, parameters: dict[str, nn.Parameter]) -> set[str]:

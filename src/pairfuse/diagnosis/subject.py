@@ -152,6 +152,11 @@ class Subject:
             raise Skip("the model is a callable whose module is not known: pass module=")
         return self.module
 
+    def needs_varied_scores(self) -> None:
+        """A probe that compares scores is skipped where they are all the same."""
+        if "constant-output" in self.found and self.found["constant-output"].verdict != "ok":
+            raise Skip("every score is the same: see constant-output")
+
     def redraw(self, scale: float, seed: int = 0) -> None:
         """Move every weight, and every buffer but a norm's, by so many times its size; by `scale` from zero."""
         generator = torch.Generator().manual_seed(seed)

@@ -5,7 +5,7 @@ import math
 from pairfuse.diagnosis.calls import BOUNDED
 from pairfuse.diagnosis.losses import wants_logits
 from pairfuse.diagnosis.probes.result import OK, Result
-from pairfuse.diagnosis.subject import Skip, Subject
+from pairfuse.diagnosis.subject import Subject
 
 SLACK = 1e-3
 LOW, HIGH = 1 / (1 + math.e), 1 / (1 + math.exp(-1))  # 0.27 and 0.73
@@ -19,8 +19,7 @@ def bounded_output(subject: Subject) -> Result:
     is ever below, or above, 0.5. Threshold: none; `warn` where `loss` takes logits or probabilities, `note` where the
     loss is not known. False alarms: a model whose scores leave their bounds for other weights than those drawn.
     """
-    if "constant-output" in subject.found and subject.found["constant-output"].verdict != "ok":
-        raise Skip("every score is the same: see constant-output")
+    subject.needs_varied_scores()
     link = subject.given.link
     seen = link is not None and link.name in BOUNDED and not subject.probabilities
     low, high = subject.range

@@ -21,8 +21,7 @@ def dead_branch(subject: Subject) -> Result:
     weight gets a gradient either; a note where that is so on both sides, but not in the head: an encoder kept as it
     is on purpose. False alarms: a stop-gradient on one side that is meant, as in SimSiam or BYOL.
     """
-    if "constant-output" in subject.found and subject.found["constant-output"].verdict != "ok":
-        raise Skip("every score is the same: see constant-output")
+    subject.needs_varied_scores()
     weights = [p.requires_grad_() for p in named_weights(subject.needs_module()).values() if p.is_floating_point()]
     if not weights:
         raise Skip("the model has no parameters")

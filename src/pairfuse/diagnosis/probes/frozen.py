@@ -24,7 +24,7 @@ def frozen(subject: Subject) -> Result:
     if not still:
         return OK
     try:
-        left, right, _ = owners(subject)
+        left, right = owners(subject)
     except Skip:
         left = right = set()
     for one, name in ((left - right, "x1"), (right - left, "x2")):

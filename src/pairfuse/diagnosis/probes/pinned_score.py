@@ -18,8 +18,7 @@ def pinned_score(subject: Subject) -> Result:
         raise Skip("the two sides take different kinds of items")
     if subject.allow_additive:
         raise Skip("a ranking says 0 of equal items")
-    if "constant-output" in subject.found and subject.found["constant-output"].verdict != "ok":
-        raise Skip("every score is the same: see constant-output")
+    subject.needs_varied_scores()
     if subject.loss is not None and wants_logits(subject.loss) is None:
         raise Skip("the loss is of a kind that may want just that")
     subject.needs_module()

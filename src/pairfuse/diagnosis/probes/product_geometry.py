@@ -90,7 +90,7 @@ def _fusion_and_embeddings(subject: Subject) -> tuple[Fusion, Tensor, bool]:
 def _encoder_moves(subject: Subject) -> bool:
     """Whether any weight before the embeddings is trained."""
     try:
-        left, right, _ = owners(subject)
+        left, right = owners(subject)
     except Skip:
         return True
     return any(subject.weights[name][1] for name in left | right)
