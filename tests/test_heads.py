@@ -8,7 +8,7 @@ from torch import nn
 
 import pairfuse as pf
 from pairfuse.fusions import AbsDiff, Bilinear, Concat, Cosine, Product, Stack
-from pairfuse.heads import check_head, is_affine, make_head
+from pairfuse.heads import check_head, is_monotone_affine, make_head
 
 
 def test_linear_and_mlp_are_plain_layers():
@@ -118,19 +118,19 @@ NOT_AFFINE = [
 
 @pytest.mark.parametrize("head", AFFINE)
 def test_affine_heads(head):
-    assert is_affine(head)
+    assert is_monotone_affine(head)
 
 
 def test_a_layer_with_another_forward_is_not_known_to_be_affine():
     layer = nn.Linear(4, 1)
-    assert is_affine(layer)
+    assert is_monotone_affine(layer)
     layer.forward = lambda x: (x**2).sum(-1, keepdim=True)
-    assert not is_affine(layer)
+    assert not is_monotone_affine(layer)
 
 
 @pytest.mark.parametrize("head", NOT_AFFINE)
 def test_heads_not_known_to_be_affine(head):
-    assert not is_affine(head)
+    assert not is_monotone_affine(head)
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,11 @@ class LittleWithSum(Good):
 
 
 class ReadsNoSum(Good):
-    reads_sum = True
+    spans_sum = True
 
 
 class WrongContrast(Good):
-    contrast = (0.0, 1.0)
+    feature_means = (0.0, 1.0)
 
 
 class WrongFactors(Good):
@@ -382,8 +382,8 @@ PLANTED = {
     "additivity": [NotAdditive, AdditiveAfterAll],
     "xnor": [NotAlways, NotNever, NotGeneric, NeverLearns, OnlySums],
     "xnor_with_sum": [LittleWithSum],
-    "reads_sum": [ReadsNoSum],
-    "contrast": [WrongContrast],
+    "spans_sum": [ReadsNoSum],
+    "feature_means": [WrongContrast],
     "factors": [WrongFactors, FactorsOfWrongShape, FactorsWithoutGradient, FactorsInFloat64],
     "factors_apart": [FactorsInOneSide],
     "score_all": [WrongForAllPairs],

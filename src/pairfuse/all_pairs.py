@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pairfuse._batches import Batch, describe
 from pairfuse._checks import check_all_pairs, check_finite, check_int, check_like, check_top_k
-from pairfuse._encoding import first_parameter
-from pairfuse._items import encode_items, known_length
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
+from pairfuse.items.batches import Batch, describe
+from pairfuse.items.reading import encode_items, known_length
+from pairfuse.items.tower import first_parameter
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, Scorer, TopK, inner_product_form, top_k
 
 Side = Literal["left", "right"]
@@ -90,7 +90,9 @@ class AllPairs(nn.Module):
             >>> model.score_embeddings(torch.randn(3, 4), torch.randn(5, 4)).shape
             torch.Size([3, 5])
         """
-        return _without_one(self._scorer("score_embeddings", u, v, max_bytes, compile, progress=False).matrix())
+        return squeeze_single_output(
+            self._scorer("score_embeddings", u, v, max_bytes, compile, progress=False).matrix()
+        )
 
     @torch.no_grad()
     def score_matrix(
@@ -128,7 +130,7 @@ class AllPairs(nn.Module):
         """
         with eval_mode(self):
             u, v = self._encode_sets(("x1", x1), ("x2", x2), batch_size, progress)
-            return _without_one(self._scorer("score_matrix", u, v, max_bytes, compile, progress).matrix())
+            return squeeze_single_output(self._scorer("score_matrix", u, v, max_bytes, compile, progress).matrix())
 
     def iter_score_blocks(
         self,
@@ -267,7 +269,7 @@ class AllPairs(nn.Module):
                 block = next(blocks, None)
             if block is None:
                 return
-            yield block._replace(scores=_without_one(block.scores))
+            yield block._replace(scores=squeeze_single_output(block.scores))
 
     def _encode_sets(
         self, left: tuple[str, Items], right: tuple[str, Items], batch_size: int, progress: bool
@@ -299,6 +301,6 @@ class AllPairs(nn.Module):
             )
 
 
-def _without_one(scores: Tensor) -> Tensor:
+def squeeze_single_output(scores: Tensor) -> Tensor:
     """Logits `(N, M, K)`, without K where it is 1."""
     return scores.squeeze(-1) if scores.shape[-1] == 1 else scores

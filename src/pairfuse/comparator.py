@@ -4,7 +4,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._batches import (
+from pairfuse._checks import check_int, check_logits, check_module
+from pairfuse._modes import eval_mode
+from pairfuse.all_pairs import AllPairs, Side
+from pairfuse.fusions import Fusion
+from pairfuse.fusions.registry import FusionSpec, as_fusion
+from pairfuse.heads import check_head, is_monotone_affine, make_head
+from pairfuse.items.batches import (
     Batch,
     add_batch_dimension,
     concatenate,
@@ -13,13 +19,7 @@ from pairfuse._batches import (
     fit_together,
     tensors,
 )
-from pairfuse._checks import check_int, check_logits, check_module
-from pairfuse._encoding import first_parameter, require_width, run_encoder
-from pairfuse._modes import eval_mode
-from pairfuse.all_pairs import AllPairs, Side
-from pairfuse.fusions import Fusion
-from pairfuse.fusions.registry import FusionSpec, as_fusion
-from pairfuse.heads import check_head, is_affine, make_head
+from pairfuse.items.tower import first_parameter, require_width, run_encoder
 
 
 class AdditiveComparatorError(ValueError):
@@ -109,7 +109,7 @@ class SiameseComparator(AllPairs):
         self.head = head
         facts = self.fusion.facts()
         cannot = facts.additive or (self.tied and facts.xnor == "never")
-        if cannot and is_affine(self.head) and not allow_additive:
+        if cannot and is_monotone_affine(self.head) and not allow_additive:
             reason = "computes g(u) + h(v), and no such sum can tell same from different (it is XNOR)"
             if not facts.additive:
                 reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
@@ -137,7 +137,7 @@ class SiameseComparator(AllPairs):
         In eval mode each logit is then g(x1) + h(x2), or a never decreasing function of such a sum. A head that cannot
         be seen through, because its class is your own, is not called affine.
         """
-        return self.fusion.additive and is_affine(self.head)
+        return self.fusion.additive and is_monotone_affine(self.head)
 
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:

@@ -27,16 +27,16 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
 
     Of two identical inputs a head on `|u − v|` sees nothing but its own bias. The default bias is next to 0 and
     an optimiser moves it by a learning rate a step, so p(same) would stay near ½ for thousands of steps. Hence
-    the linear head starts as the classifier that one would write by hand. Every fusion declares its `contrast`:
+    the linear head starts as the classifier that one would write by hand. Every fusion declares its `feature_means`:
     the mean of its features over same pairs and over different pairs of standard normal embeddings.
 
     - The weights are proportional to the difference of the two, and such that the logits of a typical same pair and
       of a typical different pair are 6 apart: above 0 on `u ∘ v`, below 0 on `|u − v|`.
     - The bias stands in for the features that are 0 for every same pair: 3 on `|u − v|`, 0 on `u ∘ v`, and on both
-      together 3 times the part of the contrast that is the distance's, 1.7. It would be wrong to set it by the
+      together 3 times the distance's share of that difference, 1.7. It would be wrong to set it by the
       products too, since their size depends on the scale of the embeddings, which is not known.
-    - Features without contrast keep the default of `nn.Linear`, as does the hidden layer of `"mlp"`; its last bias is
-      that of the linear head.
+    - Features whose means say nothing keep the default of `nn.Linear`, as does the hidden layer of `"mlp"`; its last
+      bias is that of the linear head.
 
     With two encoders (`tied=False`) the two embeddings of a same pair have nothing in common yet, so that a distance
     says nothing, and its features keep the default of `nn.Linear`. A similarity, higher for same pairs, starts as with
@@ -71,13 +71,13 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     else:
         raise unknown_name("head", name, ["linear", "mlp"])
 
-    contrasts = [
-        (same, different) if tied or same > different else (0.0, 0.0) for same, different in fusion.contrasts()
+    means = [
+        (same, different) if tied or same > different else (0.0, 0.0) for same, different in fusion.all_feature_means()
     ]
-    strength = sum((same - different) ** 2 for same, different in contrasts)
+    strength = sum((same - different) ** 2 for same, different in means)
     if strength > 0:
-        weights = [START_GAP * (same - different) / strength for same, different in contrasts]
-        distances = sum(different**2 for same, different in contrasts if same == 0)
+        weights = [START_GAP * (same - different) / strength for same, different in means]
+        distances = sum(different**2 for same, different in means if same == 0)
         nn.init.constant_(last.bias, START_GAP / 2 * distances / strength)
         if head is last:
             start = torch.tensor([weights])
@@ -86,7 +86,7 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
     return head if like is None else head.to(device=like.device, dtype=like.dtype)
 
 
-def is_affine(head: nn.Module) -> bool:
+def is_monotone_affine(head: nn.Module) -> bool:
     """Whether a head is provably affine, up to never decreasing functions at its end.
 
     Linear layers, batch normalisation (affine in eval mode), and dropout or identity between them, then any

@@ -4,7 +4,7 @@ For every registered fusion, Hypothesis draws pairs of embeddings on a grid, man
 ways decide whether a linear layer can tell same from different:
 
 - the closed form: `xnor_margin(...) > 0`,
-- the certificates, of the pair and of two classes: `xnor_certificate` and `same_different_margin`,
+- the certificates, of the pair and of two classes: `xnor_certificate` and `class_certificate`,
 - a linear program on the four points (HiGHS, from SciPy),
 - rational arithmetic: what theory says of the embeddings, for weights that learn all they can; and, for weights on the
   grid as they were drawn, Gaussian elimination on the exact features, where the formula is rational.
@@ -32,7 +32,7 @@ def verdicts(fusion: pf.Fusion, a: torch.Tensor, b: torch.Tensor) -> set[bool]:
     points = [fusion(u, v).detach().numpy() for u, v in ((a, a), (b, b), (a, b), (b, a))]
     program = separable_by_linear_program(np.stack(points[:2]), np.stack(points[2:]))
     pair = pf.xnor.xnor_certificate(fusion, a, b).separable
-    classes = pf.xnor.same_different_margin(fusion, torch.stack([a, b]), torch.arange(2)).separable
+    classes = pf.xnor.class_certificate(fusion, torch.stack([a, b]), torch.arange(2)).separable
     return {bool(pf.xnor_margin(fusion, a, b) > 0), pair, classes, program}
 
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pairfuse._batches import Batch, count_items
-from pairfuse.diagnosis.calls import Call, Calls, same_numbers
-from pairfuse.diagnosis.items import take
-from pairfuse.diagnosis.modules import named_weights
+from pairfuse.diagnosis.function_recorder import Call, Calls, same_numbers
+from pairfuse.diagnosis.module_search import named_weights
+from pairfuse.diagnosis.sample import take
 from pairfuse.diagnosis.subject import Output, Skip, Subject
+from pairfuse.items.batches import Batch, count_items
 
 PRODUCTS = ("mul", "multiply", "imul", "rmul")
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from pairfuse.diagnosis.picture import draw_grid
+from pairfuse.diagnosis.report_plot import draw_grid
 
 Verdict = Literal["fail", "warn", "note", "ok"]
 VERDICTS: tuple[Verdict, ...] = ("fail", "warn", "note", "ok")

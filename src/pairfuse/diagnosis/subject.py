@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pairfuse._batches import Batch, combine, count_items, fit_together
-from pairfuse.diagnosis.borrowing import borrowed
-from pairfuse.diagnosis.calls import BOUNDED, LOGIT_LINKS, MONOTONE, PROBABILITIES, Call, Calls
-from pairfuse.diagnosis.items import different_items, take
-from pairfuse.diagnosis.modules import all_modules, find_module, named_weights, unwrapped
+from pairfuse.diagnosis.function_recorder import BOUNDED, LOGIT_LINKS, MONOTONE, PROBABILITIES, Call, Calls
+from pairfuse.diagnosis.module_search import all_modules, find_module, named_weights, unwrapped
 from pairfuse.diagnosis.report import Finding
+from pairfuse.diagnosis.sample import different_items, take
+from pairfuse.diagnosis.sandbox import borrowed
+from pairfuse.items.batches import Batch, combine, count_items, fit_together
 
 CHUNK = 64  # pairs at a time
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

@@ -43,7 +43,7 @@ class Concat(Fusion):
     """
 
     symmetry, additive, xnor = "none", True, "never"
-    reads_sum = two_widths = True
+    spans_sum = two_widths = True
 
     def __init__(self, in_features: int, *, in2_features: int | None = None) -> None:
         super().__init__(in_features, in2_features=in2_features)
@@ -87,7 +87,7 @@ class Sum(Fusion):
     """
 
     symmetry, additive, xnor = "symmetric", True, "never"
-    reads_sum = True
+    spans_sum = True
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class Mean(Fusion):
     """
 
     symmetry, additive, xnor = "symmetric", True, "never"
-    reads_sum = True
+    spans_sum = True
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ from typing import Any, Self
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._batches import all_pairs
 from pairfuse._checks import check_embeddings, check_fused, check_int
 from pairfuse.fusions.factors import Factors, linear, score_pairs
 from pairfuse.fusions.facts import Facts, Symmetry, Xnor, check_facts
+from pairfuse.items.batches import expand_pairs
 
 _SHORTCUTS = {
     *("factors", "score_all", "centred", "terms", "fast_path"),
@@ -33,8 +33,8 @@ class Fusion(nn.Module):
             or `"always"`.
         xnor_with_sum: What `xnor` becomes where the linear layer sees u + v too, as in `[u, v, u ∘ v]`. Optional:
             the same as `xnor`.
-        reads_sum: Whether a linear layer on the features can compute u + v. Optional: False.
-        contrast: The mean of a feature over same pairs (u, u), and over different pairs (u, v) of independent
+        spans_sum: Whether a linear layer on the features can compute u + v. Optional: False.
+        feature_means: The mean of a feature over same pairs (u, u), and over different pairs (u, v) of independent
             standard normal embeddings; heads are initialised by it. Optional: `(0.0, 0.0)` says nothing.
         two_widths: Whether `u` and `v` may differ in width. Optional: False.
         in_features: Width D of `u`.
@@ -68,8 +68,8 @@ class Fusion(nn.Module):
     additive: bool
     xnor: Xnor
     xnor_with_sum: Xnor | None = None
-    reads_sum: bool = False
-    contrast: tuple[float, float] = (0.0, 0.0)
+    spans_sum: bool = False
+    feature_means: tuple[float, float] = (0.0, 0.0)
     two_widths: bool = False
 
     in_features: int
@@ -150,7 +150,7 @@ class Fusion(nn.Module):
         if self.fast_path:
             at = self.centred(v.detach().mean(0)) if len(v) else self
             return score_pairs(at.checked_factors(u, v, weight))
-        return linear(self(*all_pairs(u, v)), weight)  # of (N, M, F)
+        return linear(self(*expand_pairs(u, v)), weight)  # of (N, M, F)
 
     def centred(self, origin: Tensor) -> "Fusion":
         """The same function, with factors that are accurate near a point `(D,)`; optional, most need no such thing."""
@@ -209,9 +209,9 @@ class Fusion(nn.Module):
             fast_path=self.fast_path,
         )
 
-    def contrasts(self) -> list[tuple[float, float]]:
-        """The contrast of every feature, F in all."""
-        return [self.contrast] * self.out_features
+    def all_feature_means(self) -> list[tuple[float, float]]:
+        """The feature_means of every feature, F in all."""
+        return [self.feature_means] * self.out_features
 
     def _with_modules(self, **modules: nn.Module) -> Self:
         """The same fusion around other submodules."""

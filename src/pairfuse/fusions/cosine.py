@@ -44,7 +44,7 @@ class Cosine(Fusion):
     """
 
     symmetry, additive, xnor = "symmetric", False, "generic"
-    contrast = (1.0, 0.0)
+    feature_means = (1.0, 0.0)
 
     def __init__(self, in_features: int, *, in2_features: int | None = None, eps: float = 1e-8) -> None:
         super().__init__(in_features, in2_features=in2_features)

@@ -46,7 +46,7 @@ class Product(Fusion):
 
     symmetry, additive, xnor = "symmetric", False, "generic"
     xnor_with_sum = "always"
-    contrast = (1.0, 0.0)
+    feature_means = (1.0, 0.0)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class AbsDiff(ShiftInvariant):
     """
 
     symmetry, additive, xnor = "symmetric", False, "always"
-    contrast = (0.0, 2 / math.sqrt(math.pi))  # E|u − v| of a difference with variance 2
+    feature_means = (0.0, 2 / math.sqrt(math.pi))  # E|u − v| of a difference with variance 2
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class SquaredDiff(ShiftInvariant):
     """
 
     symmetry, additive, xnor = "symmetric", False, "always"
-    contrast = (0.0, 2.0)
+    feature_means = (0.0, 2.0)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def check_facts(fusion: Any) -> None:
     A fact that is a property of the class is told by the instance: those of a stack are those of its parts.
     """
     owner = fusion.__name__ if isinstance(fusion, type) else type(fusion).__name__
-    names = ("symmetry", "additive", "xnor", "xnor_with_sum", "contrast")
+    names = ("symmetry", "additive", "xnor", "xnor_with_sum", "feature_means")
     told: dict[str, Any] = {name: getattr(fusion, name, None) for name in names}
     told = {name: value for name, value in told.items() if not isinstance(value, property)}
     allowed = {"symmetry": get_args(Symmetry), "additive": (True, False), "xnor": _XNOR_ORDER}
@@ -92,6 +92,8 @@ def check_facts(fusion: Any) -> None:
         for name in ("xnor", "xnor_with_sum"):
             if made and told.get(name) not in (None, "never"):
                 raise TypeError(f"{owner} declares {claim}, so `{name}` must be 'never' (got {told[name]!r})")
-    contrast = told.get("contrast", (0.0, 0.0))
-    if not (isinstance(contrast, tuple) and len(contrast) == 2 and all(map(math.isfinite, contrast))):
-        raise TypeError(f"{owner} must declare `contrast` as a tuple of two finite numbers (got {contrast!r})")
+    feature_means = told.get("feature_means", (0.0, 0.0))
+    if not (isinstance(feature_means, tuple) and len(feature_means) == 2 and all(map(math.isfinite, feature_means))):
+        raise TypeError(
+            f"{owner} must declare `feature_means` as a tuple of two finite numbers (got {feature_means!r})"
+        )

@@ -83,9 +83,9 @@ class Stack(Fusion):
         return all(part.additive for part in self.fusions)
 
     @property
-    def reads_sum(self) -> bool:  # type: ignore[override]
+    def spans_sum(self) -> bool:  # type: ignore[override]
         """Whether some part does."""
-        return any(part.reads_sum for part in self.fusions)
+        return any(part.spans_sum for part in self.fusions)
 
     @property
     @override
@@ -95,7 +95,7 @@ class Stack(Fusion):
     @property
     def xnor(self) -> Xnor:  # type: ignore[override]
         """At least this: the best of the parts, beside u + v if some part reads it. "never" is exact."""
-        return self.xnor_with_sum if self.reads_sum else self._best([part.xnor for part in self.fusions])
+        return self.xnor_with_sum if self.spans_sum else self._best([part.xnor for part in self.fusions])
 
     @property
     def xnor_with_sum(self) -> Xnor:  # type: ignore[override]
@@ -149,8 +149,8 @@ class Stack(Fusion):
         return sum(part.numbers_to_fuse() for part in self.fusions) + self.out_features
 
     @override
-    def contrasts(self) -> list[tuple[float, float]]:
-        return [contrast for part in self.fusions for contrast in part.contrasts()]
+    def all_feature_means(self) -> list[tuple[float, float]]:
+        return [feature_means for part in self.fusions for feature_means in part.all_feature_means()]
 
     @override
     def extra_repr(self) -> str:

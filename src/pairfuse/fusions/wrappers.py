@@ -86,9 +86,9 @@ class Symmetrized(_Wrapper):
         return self.fusion.balanced
 
     @property
-    def reads_sum(self) -> bool:  # type: ignore[override]
+    def spans_sum(self) -> bool:  # type: ignore[override]
         """Whether f does."""
-        return self.fusion.reads_sum
+        return self.fusion.spans_sum
 
     @property
     def xnor(self) -> Xnor:  # type: ignore[override]
@@ -139,8 +139,8 @@ class Symmetrized(_Wrapper):
         return self.fusion.numbers_to_fuse() + 2 * self.out_features
 
     @override
-    def contrasts(self) -> list[tuple[float, float]]:
-        return self.fusion.contrasts()
+    def all_feature_means(self) -> list[tuple[float, float]]:
+        return self.fusion.all_feature_means()
 
 
 class PowerNormalized(_Wrapper):

@@ -1,7 +1,7 @@
 """Scores of all pairs through the learned head: whole, block by block, the best of a gallery, as inner products."""
 
-from pairfuse.scoring.best import TopK, top_k
 from pairfuse.scoring.blocks import MAX_BYTES, ScoreBlock, Scorer
 from pairfuse.scoring.inner_product import InnerProductForm, inner_product_form
+from pairfuse.scoring.topk import TopK, top_k
 
 __all__ = ["MAX_BYTES", "InnerProductForm", "ScoreBlock", "Scorer", "TopK", "inner_product_form", "top_k"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pairfuse._progress import show_progress
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.factors import Factors
-from pairfuse.scoring.compiled import score_compiled
+from pairfuse.scoring.compiling import score_compiled
 from pairfuse.scoring.plan import Plan
 
 MAX_BYTES = 256 * 2**20

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._batches import all_pairs
 from pairfuse._checks import check_logits
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.factors import SMALL, Factors, join_factors, linear, score_pairs
 from pairfuse.heads import is_linear, split_head
+from pairfuse.items.batches import expand_pairs
 
 
 class Plan(nn.Module):
@@ -64,7 +64,7 @@ class Plan(nn.Module):
     def forward(self, u: Tensor, v: Tensor, factors: list[Factors]) -> Tensor:
         """The logits of all pairs of `(n, D)` and `(m, D2)`, whose factors are given: `(n, m, K)`."""
         if self.weight is None:
-            return self._table(self.head(self.fusion(*all_pairs(u, v)).flatten(0, 1)), len(u), len(v))
+            return self._table(self.head(self.fusion(*expand_pairs(u, v)).flatten(0, 1)), len(u), len(v))
         scores = [part.score_all(u, v, weight) for part, weight in self.slow]
         if self.wide:
             scores.append(score_pairs(factors[0]))

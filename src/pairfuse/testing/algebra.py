@@ -1,4 +1,4 @@
-"""The laws of what a fusion declares: symmetry, additivity, XNOR, contrast, factors."""
+"""The laws of what a fusion declares: symmetry, additivity, XNOR, feature_means, factors."""
 
 import copy
 
@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from torch import Tensor, nn
 
-from pairfuse._batches import all_pairs
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.additive import Sum
 from pairfuse.fusions.factors import Factors, score_pairs
 from pairfuse.fusions.stack import Stack
+from pairfuse.items.batches import expand_pairs
 from pairfuse.testing.strategies import embedding_pairs, vectors
 from pairfuse.testing.subject import DoesNotApply, LawError, Subject, close, fuse, randn, require
 from pairfuse.xnor import xnor_margin
@@ -78,26 +78,26 @@ def xnor_with_sum(subject: Subject, draw: DrawFn) -> None:
     _check_xnor(subject, draw, "xnor_with_sum")
 
 
-def reads_sum(subject: Subject) -> None:
-    """A linear layer on the features computes u + v, if `reads_sum` is declared."""
+def spans_sum(subject: Subject) -> None:
+    """A linear layer on the features computes u + v, if `spans_sum` is declared."""
     fusion = subject.build_tied()
-    if not fusion.reads_sum:
-        raise DoesNotApply("reads_sum is not declared")
+    if not fusion.spans_sum:
+        raise DoesNotApply("spans_sum is not declared")
     rows = 10 * fusion.out_features
     u, v = randn(rows, fusion.in_features), randn(rows, fusion.in_features, seed=1)
     features = torch.cat([fuse(fusion, u, v), torch.ones(rows, 1, dtype=torch.float64)], 1)
     layer = torch.linalg.lstsq(features, u + v, driver="gelsd").solution
     error = (features @ layer - (u + v)).abs().max().item()
-    require(error < 1e-6, "it declares reads_sum=True, but no linear layer computes u + v", least_error=error)
+    require(error < 1e-6, "it declares spans_sum=True, but no linear layer computes u + v", least_error=error)
 
 
-def contrast(subject: Subject) -> None:
-    """The means over same and over different standard normal pairs are those that `contrast` declares."""
+def feature_means(subject: Subject) -> None:
+    """The means over same and over different standard normal pairs are those that `feature_means` declares."""
     fusion = subject.build_tied(16, fresh=True)
-    width, declared = fusion.in_features, torch.tensor(fusion.contrasts(), dtype=torch.float64)  # (F, 2)
+    width, declared = fusion.in_features, torch.tensor(fusion.all_feature_means(), dtype=torch.float64)  # (F, 2)
     told = declared.any(1)
     if not told.any():
-        raise DoesNotApply("no contrast is declared")
+        raise DoesNotApply("no feature_means is declared")
     draws = 30 if any(True for _ in fusion.parameters()) else 1  # its weights are random too
     fusions = [fusion, *(subject.build(16, seed=seed, fresh=True) for seed in range(1, draws))]
     count = max(1000, 320_000 // (width * draws))
@@ -107,7 +107,7 @@ def contrast(subject: Subject) -> None:
         off = ((mean - declared[:, column]).abs() * told).argmax()
         require(
             (mean - declared[:, column])[off].abs() < 0.3,
-            f"its contrast declares that feature {off} has a mean of {declared[off, column]:.2f} over {word} pairs",
+            f"its feature_means declare a mean of {declared[off, column]:.2f} for feature {off} over {word} pairs",
             found=mean[off],
         )
 
@@ -126,7 +126,7 @@ def factors(subject: Subject, draw: DrawFn) -> None:
     """`left @ right.mT` of its factors is what a linear layer says of every pair, in values and gradients."""
     fusion, u, v, weight = _with_factors(subject, draw)
     n, m, k = len(u), len(v), len(weight)
-    expected = fuse(fusion, *all_pairs(u, v)) @ weight.mT  # (n, m, k)
+    expected = fuse(fusion, *expand_pairs(u, v)) @ weight.mT  # (n, m, k)
     left, right, row, column = given = Factors(*fusion.factors(u, v, weight))
     require(
         left.shape[:2] == (k, n) and right.shape[1] == m and right.shape[0] in (1, k),
@@ -144,7 +144,7 @@ def factors(subject: Subject, draw: DrawFn) -> None:
     require(close(scores, expected), "its factors do not give the linear layer's scores", **shown)
     if n > 1 and m > 1:  # gradients of random embeddings: at ties and zeros they are a matter of convention
         pairs = randn(n, fusion.in_features).requires_grad_(), randn(m, fusion.in2_features, seed=1).requires_grad_()
-        slow = fuse(fusion, *all_pairs(*pairs)) @ weight.mT
+        slow = fuse(fusion, *expand_pairs(*pairs)) @ weight.mT
         quick = score_pairs(Factors(*fusion.factors(*pairs, weight)))
         towards = randn(n, m, k, seed=3)
         due = torch.autograd.grad((slow * towards).sum(), pairs)
@@ -175,7 +175,7 @@ def score_all(subject: Subject, draw: DrawFn) -> None:
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
     u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
     weight = randn(k, fusion.out_features, seed=2)
-    due = fuse(fusion, *all_pairs(u, v)) @ weight.mT
+    due = fuse(fusion, *expand_pairs(u, v)) @ weight.mT
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
             scores = fusion.score_all(u.clone().requires_grad_(gradients), v, weight)

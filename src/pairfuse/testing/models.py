@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pairfuse._batches import Batch
 from pairfuse.diagnosis import diagnose
+from pairfuse.items.batches import Batch
 
 
 def assert_can_learn_same(

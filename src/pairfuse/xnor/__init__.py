@@ -2,7 +2,7 @@
 
 from pairfuse.xnor.bounds import AdditiveBounds, additive_bounds
 from pairfuse.xnor.certificate import Certificate
-from pairfuse.xnor.classes import same_different_margin
+from pairfuse.xnor.classes import class_certificate
 from pairfuse.xnor.margin import xnor_margin
 from pairfuse.xnor.pair import xnor_certificate
 
@@ -10,7 +10,7 @@ __all__ = [
     "AdditiveBounds",
     "Certificate",
     "additive_bounds",
-    "same_different_margin",
+    "class_certificate",
     "xnor_certificate",
     "xnor_margin",
 ]

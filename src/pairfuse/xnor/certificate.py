@@ -14,7 +14,7 @@ class Certificate:
     If it can, `weight` and `bias` do it. If it cannot, `same` and `different` mix the features of the same pairs and
     those of the different pairs to one and the same point; no linear layer gives that point two signs. Either proof was
     verified before the certificate was made; [`xnor_certificate`][pairfuse.xnor.xnor_certificate] and
-    [`same_different_margin`][pairfuse.xnor.same_different_margin] make them.
+    [`class_certificate`][pairfuse.xnor.class_certificate] make them.
 
     Attributes:
         margin: The gap between the same and the different pairs, in [0, ∞); 0.0 iff they cannot be told apart.

@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairfuse._batches import all_pairs
 from pairfuse._checks import check_embeddings, check_finite, check_tensor, require_package
 from pairfuse.fusions.registry import FusionSpec
+from pairfuse.items.batches import expand_pairs
 from pairfuse.xnor._features import RESOLUTION, find_fusion, fuse_wide, positive_or_one, power_of_two
 from pairfuse.xnor.certificate import Certificate, prove_common_point, prove_separable
 from pairfuse.xnor.segments import closest_points, segment_distance
 
 
-def same_different_margin(
+def class_certificate(
     fusion: FusionSpec, embeddings: Tensor, classes: Tensor, *, right_embeddings: Tensor | None = None
 ) -> Certificate:
     """Whether one linear head on a fusion can tell same class from different class for all pairs of n embeddings.
@@ -48,34 +48,34 @@ def same_different_margin(
     Examples:
         >>> import torch, pairfuse as pf
         >>> embeddings = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
-        >>> pf.xnor.same_different_margin("abs-diff", embeddings, torch.arange(3)).margin
+        >>> pf.xnor.class_certificate("abs-diff", embeddings, torch.arange(3)).margin
         1.0
-        >>> print(pf.xnor.same_different_margin("product", embeddings, torch.arange(3)))
+        >>> print(pf.xnor.class_certificate("product", embeddings, torch.arange(3)))
         not separable: 1 f(b, b) = 0.5 f(a, b) + 0.5 f(b, c)
     """
     linprog = require_package("scipy.optimize", "certificates").linprog
     right = embeddings if right_embeddings is None else right_embeddings
-    check_tensor("same_different_margin", "embeddings", embeddings)
-    check_tensor("same_different_margin", "right_embeddings", right)
+    check_tensor("class_certificate", "embeddings", embeddings)
+    check_tensor("class_certificate", "right_embeddings", right)
     if embeddings.ndim != 2 or right.ndim != 2:
         raise ValueError(
-            f"same_different_margin expects embeddings of shape (n, D), got {tuple(embeddings.shape)}"
+            f"class_certificate expects embeddings of shape (n, D), got {tuple(embeddings.shape)}"
             + ("" if right_embeddings is None else f" and right_embeddings of shape {tuple(right.shape)}")
         )
-    fusion = find_fusion("same_different_margin", fusion, embeddings=embeddings, right_embeddings=right)
+    fusion = find_fusion("class_certificate", fusion, embeddings=embeddings, right_embeddings=right)
     check_embeddings(type(fusion).__name__, embeddings, right, fusion.in_features, fusion.in2_features)
     classes = _class_tensor(classes)
     if classes.shape != embeddings.shape[:1]:
         raise ValueError(
-            f"same_different_margin expects one class for each of the {len(embeddings)} embeddings, "
+            f"class_certificate expects one class for each of the {len(embeddings)} embeddings, "
             f"got classes of shape {tuple(classes.shape)}"
         )
     if len(set(classes.tolist())) < 2:
-        raise ValueError(f"same_different_margin expects two classes or more, got {sorted(set(classes.tolist()))}")
-    check_finite("same_different_margin", embeddings=embeddings, right_embeddings=right)
+        raise ValueError(f"class_certificate expects two classes or more, got {sorted(set(classes.tolist()))}")
+    check_finite("class_certificate", embeddings=embeddings, right_embeddings=right)
     with torch.no_grad():
-        features = fuse_wide(fusion, *all_pairs(embeddings, right)).cpu()  # (n, n, F)
-    check_finite("same_different_margin", features=features)
+        features = fuse_wide(fusion, *expand_pairs(embeddings, right)).cpu()  # (n, n, F)
+    check_finite("class_certificate", features=features)
     scale = power_of_two(features.abs().max())
     features, is_same = features / scale, classes[:, None] == classes
     certificate = _two_at_a_time(features, is_same)
@@ -147,9 +147,9 @@ def _class_tensor(classes: Any) -> Tensor:
     try:
         tensor = torch.as_tensor(classes).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"same_different_margin expects classes to be integers, got {classes!r}") from error
+        raise TypeError(f"class_certificate expects classes to be integers, got {classes!r}") from error
     if tensor.is_floating_point() or tensor.is_complex():
-        raise TypeError(f"same_different_margin expects classes to be integers, got dtype {tensor.dtype}")
+        raise TypeError(f"class_certificate expects classes to be integers, got dtype {tensor.dtype}")
     return tensor
 
 

@@ -6,9 +6,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from pairfuse._batches import all_pairs
 from pairfuse._checks import check_embeddings, check_finite
 from pairfuse.fusions.registry import FusionSpec
+from pairfuse.items.batches import expand_pairs
 from pairfuse.xnor._features import RESOLUTION, find_fusion, fuse_wide, power_of_two, require_tied
 from pairfuse.xnor.certificate import Certificate, prove_common_point, prove_separable
 
@@ -58,7 +58,7 @@ def xnor_certificate(fusion: FusionSpec, a: Tensor, b: Tensor) -> Certificate:
     check_finite("xnor_certificate", a=a, b=b)
     items = torch.stack([a.detach(), b.detach()])
     with torch.no_grad():
-        features = fuse_wide(fusion, *all_pairs(items, items)).cpu()  # (2, 2, F)
+        features = fuse_wide(fusion, *expand_pairs(items, items)).cpu()  # (2, 2, F)
     check_finite("xnor_certificate", features=features)
     scale = power_of_two(features.abs().max())
     features = features / scale

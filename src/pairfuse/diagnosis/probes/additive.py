@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairfuse._batches import combine
 from pairfuse.comparator import SiameseComparator
-from pairfuse.diagnosis.calls import LOGIT_LINKS, MONOTONE
-from pairfuse.diagnosis.grids import additive_part, crosses_over, rms, rounding, shares
-from pairfuse.diagnosis.items import take
-from pairfuse.diagnosis.memorising import fits_by_heart
+from pairfuse.diagnosis.anova import additive_part, crosses_over, rms, rounding, shares
+from pairfuse.diagnosis.function_recorder import LOGIT_LINKS, MONOTONE
+from pairfuse.diagnosis.memorizable import fits_by_heart
 from pairfuse.diagnosis.probes.result import Result
+from pairfuse.diagnosis.sample import take
 from pairfuse.diagnosis.subject import Skip, Subject
+from pairfuse.items.batches import combine
 from pairfuse.xnor import xnor_certificate
 
 SURE = 1000  # times rounding: no additive model leaves that much

@@ -2,9 +2,9 @@
 
 import torch
 
-from pairfuse._batches import count_items
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
+from pairfuse.items.batches import count_items
 
 SWING = 0.2  # in probability
 

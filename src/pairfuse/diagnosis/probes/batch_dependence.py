@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairfuse._batches import count_items
-from pairfuse.diagnosis.items import take
 from pairfuse.diagnosis.probes.result import OK, Result
+from pairfuse.diagnosis.sample import take
 from pairfuse.diagnosis.subject import Skip, Subject
+from pairfuse.items.batches import count_items
 
 MOVED = 1e-3  # of the spread of the logits
 APART = 1.0  # standard deviations between the two sides' means

@@ -2,8 +2,8 @@
 
 import math
 
-from pairfuse.diagnosis.calls import BOUNDED
-from pairfuse.diagnosis.losses import wants_logits
+from pairfuse.diagnosis.function_recorder import BOUNDED
+from pairfuse.diagnosis.loss_kind import wants_logits
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Subject
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairfuse.diagnosis.losses import name_of
+from pairfuse.diagnosis.loss_kind import name_of
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 

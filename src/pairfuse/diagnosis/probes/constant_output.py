@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from pairfuse.diagnosis.grids import rms, rounding
-from pairfuse.diagnosis.items import take
-from pairfuse.diagnosis.modules import named_weights
+from pairfuse.diagnosis.anova import rms, rounding
+from pairfuse.diagnosis.module_search import named_weights
 from pairfuse.diagnosis.probes.result import OK, Result
+from pairfuse.diagnosis.sample import take
 from pairfuse.diagnosis.subject import Skip, Subject
 
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from pairfuse._batches import combine, tensors
 from pairfuse.diagnosis.embeddings import embed
-from pairfuse.diagnosis.items import take
-from pairfuse.diagnosis.modules import named_weights
+from pairfuse.diagnosis.module_search import named_weights
 from pairfuse.diagnosis.probes.result import OK, Result
+from pairfuse.diagnosis.sample import take
 from pairfuse.diagnosis.subject import Skip, Subject
+from pairfuse.items.batches import combine, tensors
 
 DETACHED = "Remove .detach(), .data, torch.no_grad() or a comparison such as p > 0.5, unless a stop-gradient is meant."
 

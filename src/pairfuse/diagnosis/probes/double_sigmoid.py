@@ -1,7 +1,7 @@
 """Probe `double-sigmoid`."""
 
-from pairfuse.diagnosis.calls import PROBABILITIES, Call, Calls, same_numbers
-from pairfuse.diagnosis.losses import name_of, wants_log_probabilities, wants_logits
+from pairfuse.diagnosis.function_recorder import PROBABILITIES, Call, Calls, same_numbers
+from pairfuse.diagnosis.loss_kind import name_of, wants_log_probabilities, wants_logits
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 

@@ -1,6 +1,6 @@
 """Probe `ignored-input`."""
 
-from pairfuse.diagnosis.grids import rms, rounding, shares
+from pairfuse.diagnosis.anova import rms, rounding, shares
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Subject
 

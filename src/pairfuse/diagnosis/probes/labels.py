@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from pairfuse.diagnosis.losses import SIGNED, wants_logits
-from pairfuse.diagnosis.memorising import fits_by_heart
+from pairfuse.diagnosis.loss_kind import SIGNED, wants_logits
+from pairfuse.diagnosis.memorizable import fits_by_heart
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 

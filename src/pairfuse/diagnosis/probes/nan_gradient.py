@@ -2,7 +2,7 @@
 
 import torch
 
-from pairfuse.diagnosis.modules import named_weights
+from pairfuse.diagnosis.module_search import named_weights
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 

@@ -1,8 +1,8 @@
 """Probe `not-finite`."""
 
-from pairfuse._batches import tensors
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Subject
+from pairfuse.items.batches import tensors
 
 
 def not_finite(subject: Subject) -> Result:

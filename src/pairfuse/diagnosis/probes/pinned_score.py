@@ -2,7 +2,7 @@
 
 import torch
 
-from pairfuse.diagnosis.losses import wants_logits
+from pairfuse.diagnosis.loss_kind import wants_logits
 from pairfuse.diagnosis.probes.result import OK, Result
 from pairfuse.diagnosis.subject import Skip, Subject
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from pairfuse.comparator import SiameseComparator
 from pairfuse.diagnosis.embeddings import embed, owners
-from pairfuse.diagnosis.items import take
 from pairfuse.diagnosis.probes.result import OK, Result
+from pairfuse.diagnosis.sample import take
 from pairfuse.diagnosis.subject import Skip, Subject
 from pairfuse.fusions import Fusion, Product
-from pairfuse.heads import is_affine
+from pairfuse.heads import is_monotone_affine
 from pairfuse.xnor import xnor_certificate, xnor_margin
 
 SMALL = 0.005  # at 0.0034 a product took more than 3,000 steps of Adam, at 0.02 some 350
@@ -75,7 +75,7 @@ def _fusion_and_embeddings(subject: Subject) -> tuple[Fusion, Tensor, bool]:
             raise Skip("the fusion can never tell same from different")
         model.eval()
         with torch.no_grad():
-            return model.fusion, model.encode(subject.left).float(), is_affine(model.head)
+            return model.fusion, model.encode(subject.left).float(), is_monotone_affine(model.head)
     items = subject.left
     rolled = take(items, torch.arange(subject.rows).roll(1))
     found = embed(subject, items, rolled)

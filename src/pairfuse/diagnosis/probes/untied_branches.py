@@ -3,8 +3,8 @@
 import torch
 
 from pairfuse.diagnosis.embeddings import embed
-from pairfuse.diagnosis.items import take
 from pairfuse.diagnosis.probes.result import OK, Result
+from pairfuse.diagnosis.sample import take
 from pairfuse.diagnosis.subject import Skip, Subject
 
 UNRELATED = 0.5

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairfuse._batches import Batch, combine
-from pairfuse.diagnosis.items import item_key, take
-from pairfuse.diagnosis.modules import named_weights
+from pairfuse.diagnosis.module_search import named_weights
 from pairfuse.diagnosis.probes.result import Result
+from pairfuse.diagnosis.sample import item_key, take
 from pairfuse.diagnosis.subject import Skip, Subject
+from pairfuse.items.batches import Batch, combine
 
 STEPS = 60
 RATES = (1e-2, 1e-3)

@@ -1,0 +1,1 @@
+"""What a batch of items is, how it is read and checked, and one side of a comparison."""

@@ -1,0 +1,88 @@
+"""Batches of items: a tensor, or nested mappings, tuples and lists of tensors, batch first."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Batch = Any  # a Tensor, or a mapping, tuple or list of Batches; a recursive alias would type no better
+
+
+def tensors(name: str, batch: Batch) -> list[Tensor]:
+    """Every tensor of a batch, in a fixed order; anything else that it holds raises a `TypeError`."""
+    if isinstance(batch, Tensor):
+        return [batch]
+    if isinstance(batch, Mapping):
+        batch = batch.values()
+    elif not isinstance(batch, (tuple, list)):
+        raise TypeError(
+            f"{name} must be a tensor, or nested dicts, tuples or lists of tensors, got {type(batch).__name__}"
+        )
+    return [tensor for part in batch for tensor in tensors(name, part)]
+
+
+def count_items(name: str, batch: Batch) -> int:
+    """The size B of a batch: the first dimension that all its tensors share."""
+    parts = tensors(name, batch)
+    if not parts or any(part.ndim == 0 or part.shape[0] != parts[0].shape[0] for part in parts):
+        raise ValueError(f"{name} must hold tensors with one common first dimension, the batch, got {describe(batch)}")
+    return parts[0].shape[0]
+
+
+def describe(batch: Batch) -> str:
+    """The shapes in a batch, as an error shows them: `{'ids': shape (2, 7), 'mask': shape (2, 7)}`."""
+    if isinstance(batch, Tensor):
+        return f"shape {tuple(batch.shape)}"
+    if isinstance(batch, Mapping):
+        return "{" + ", ".join(f"{key!r}: {describe(value)}" for key, value in batch.items()) + "}"
+    return "[" + ", ".join(describe(value) for value in batch) + "]"
+
+
+def combine(function: Callable[..., Tensor], *batches: Batch) -> Batch:
+    """Apply `function` to the tensors that stand at the same place in every batch; keep the containers."""
+    first = batches[0]
+    if isinstance(first, Tensor):
+        return function(*batches)
+    if isinstance(first, Mapping):
+        combined: Any = {} if type(first) is dict else copy.copy(first)  # a tokenizer's output keeps its class
+        for key in first:
+            combined[key] = combine(function, *[batch[key] for batch in batches])
+        return combined
+    values = [combine(function, *parts) for parts in zip(*batches, strict=True)]
+    return type(first)(*values) if hasattr(first, "_fields") else type(first)(values)
+
+
+def fit_together(x1: Batch, x2: Batch) -> bool:
+    """Whether two batches have the same containers, and tensors of the same shape, type and device."""
+    if isinstance(x1, Tensor) and isinstance(x2, Tensor):
+        return bool(x1.shape == x2.shape and x1.dtype == x2.dtype and x1.device == x2.device)
+    if type(x1) is not type(x2) or isinstance(x1, Tensor):
+        return False
+    if isinstance(x1, Mapping):
+        return x1.keys() == x2.keys() and all(fit_together(x1[key], x2[key]) for key in x1)
+    return len(x1) == len(x2) and all(fit_together(part1, part2) for part1, part2 in zip(x1, x2, strict=True))
+
+
+def concatenate(x1: Batch, x2: Batch) -> Batch:
+    """The items of `x1`, then those of `x2`, as one batch."""
+    return combine(_cat, x1, x2)
+
+
+def add_batch_dimension(x: Batch) -> Batch:
+    """A single item as a batch of one."""
+    return combine(_unsqueeze, x)
+
+
+def _cat(x1: Tensor, x2: Tensor) -> Tensor:
+    return torch.cat([x1, x2])
+
+
+def _unsqueeze(x: Tensor) -> Tensor:
+    return x.unsqueeze(0)
+
+
+def expand_pairs(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Every left row beside every right row, `(N, M, D)` and `(N, M, D2)`, without a copy."""
+    return u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1)

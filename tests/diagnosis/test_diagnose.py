@@ -1,0 +1,347 @@
+"""`diagnose`: the founding question, the report, and what it says of bad input."""
+
+import copy
+import functools
+import inspect
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import pairfuse as pf
+from pairfuse.diagnosis import report
+from pairfuse.diagnosis.anova import additive_part, crosses_over, shares
+from pairfuse.diagnosis.probes import PROBES
+from pairfuse.testing import assert_can_learn_same
+
+X1, X2 = torch.randn(2, 32, 8, generator=torch.Generator().manual_seed(0))
+Y = (torch.arange(32) % 2).float()
+GOOD = pf.SiameseComparator(nn.Linear(8, 4))
+
+
+class Question(nn.Module):
+    """The model of the founding question, and the one that cured it."""
+
+    def __init__(self, multiply=False):
+        super().__init__()
+        self.q_encoder = torchvision.models.resnet18(num_classes=32)
+        self.k_encoder = torchvision.models.resnet18(num_classes=32)
+        self.multiply = multiply
+        self.fc = nn.Sequential(nn.Linear(32 if multiply else 64, 1), nn.Sigmoid())
+
+    def forward(self, x):
+        q, k = self.q_encoder(x[:, 0]), self.k_encoder(x[:, 1])
+        return self.fc(q * k if self.multiply else torch.cat([q, k], 1)).squeeze(1)
+
+
+def ask(model):
+    x1, x2, y = next(iter(torch.utils.data.DataLoader(pf.data.BlackWhitePairs(length=32, size=32), 32)))
+    return pf.diagnose(lambda a, b: model(torch.stack([a, b], 1)), x1, x2, y, loss=nn.MSELoss())
+
+
+def test_the_founding_question_is_answered():
+    """Additive, proved, first of all, with the advice that cured it."""
+    finding = ask(Question()).findings[0]
+    assert (finding.id, finding.verdict, finding.proved) == ("additive", "fail", True)
+    assert "multiply them element by element" in finding.advice
+
+
+def test_its_cure_does_not_fail():
+    diagnosis = ask(Question(multiply=True))
+    assert diagnosis.ok
+    assert diagnosis["xnor-overfit"].verdict == "ok"
+
+
+def test_a_column_of_scores_beside_a_row_of_targets_is_a_warning():
+    """The training loop, which may reshape them, is not seen."""
+    model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 1))
+    call, loss = lambda a, b: model((a - b).abs()), nn.MSELoss()
+    assert pf.diagnose(call, X1, X2, Y, loss=loss)["broadcast"].verdict == "warn"
+    assert pf.diagnose(call, X1, X2, Y[:, None], loss=loss)["broadcast"].verdict == "ok"
+    assert "y and loss" in pf.diagnose(call, X1, X2, Y).skipped["broadcast"]
+
+
+def test_it_takes_less_than_twenty_seconds_for_a_resnet():
+    """On two cores; a busy machine has three times as long."""
+    model = pf.SiameseComparator(pf.encoders.vision_encoder("resnet18", embedding_dim=64))
+    x1, x2 = torch.rand(2, 64, 3, 64, 64)
+    start = time.process_time()
+    assert pf.diagnose(model, x1, x2).ok
+    assert time.process_time() - start < 2 * 20  # of both cores together
+
+
+@pytest.mark.parametrize("wrap", ["partial", "method", "closure", "argument", "two modules"])
+def test_the_module_behind_a_callable_is_found(wrap):
+    """Its weights are what a proof needs."""
+    encoder, head = nn.Linear(8, 4), nn.Linear(8, 1)
+    model = nn.ModuleDict({"encoder": encoder, "head": head})
+
+    def two(x1, x2):
+        return head(torch.cat([encoder(x1), encoder(x2)], 1))
+
+    def of(model, x1, x2):
+        return model["head"](torch.cat([model["encoder"](x1), model["encoder"](x2)], 1))
+
+    class Trainer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def predict(self, x1, x2):
+            return of(self.model, x1, x2)
+
+    hidden = [model]
+    callables = {
+        "partial": (functools.partial(lambda a, b: of(model, a, b)), {}),
+        "method": (Trainer().predict, {}),
+        "closure": (lambda a, b: of(model, a, b), {}),
+        "argument": (lambda a, b: of(hidden[0], a, b), {"module": model}),
+        "two modules": (two, {}),
+    }
+    call, options = callables[wrap]
+    finding = pf.diagnose(call, X1, X2, **options)["additive"]
+    assert (finding.verdict, finding.proved) == ("fail", True)
+
+
+def test_a_callable_without_a_module_is_judged_by_what_it_returns():
+    """There is no proof then, and the probes that need weights say why they did not run."""
+    weight = torch.randn(8, generator=torch.Generator().manual_seed(1))
+    diagnosis = pf.diagnose(lambda a, b: a @ weight - b @ weight / 2, X1, X2)
+    finding = diagnosis["additive"]
+    assert (finding.verdict, finding.proved) == ("fail", False)
+    assert "Pass module= for a proof" in finding.summary
+    assert "pass module=" in diagnosis.skipped["nan-gradient"]
+
+
+def test_a_comparator_tells_by_its_declarations():
+    """At once, with the certificate of two of its embeddings, and exactly: no grid is needed."""
+    model = pf.SiameseComparator(nn.Linear(8, 4), "concat", allow_additive=True)
+    finding = pf.diagnose(model, X1, X2)["additive"]
+    assert (finding.verdict, finding.proved) == ("fail", True)
+    assert finding.evidence["certificate"].startswith("not separable: 0.5 f(a, a) + 0.5 f(b, b)")
+    assert pf.diagnose(model, X1, X2, allow_additive=True)["additive"].verdict == "note"
+
+
+def test_the_margin_of_a_comparator_is_that_of_its_embeddings():
+    model = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=8)
+    finding = pf.diagnose(model, X1, X2)["product-geometry"]
+    items = torch.stack([X1, X2], 1).flatten(0, 1)[:16]
+    i, j = torch.triu_indices(16, 16, 1)
+    due = pf.xnor_margin(model.fusion, items[i], items[j], relative=True).median()
+    assert finding.evidence["median relative margin"] == pytest.approx(due.item())
+
+
+def test_compiled_and_parallel_models_are_seen_through(compiler):
+    encoder, head = nn.Linear(8, 4), nn.Linear(8, 1)
+
+    class Concat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = encoder, head
+
+        def forward(self, x1, x2):
+            return self.head(torch.cat([self.encoder(x1), self.encoder(x2)], 1))
+
+    for model in (torch.compile(Concat()), nn.DataParallel(Concat())):
+        assert pf.diagnose(model, X1, X2)["additive"].proved
+
+
+def test_nested_inputs_and_two_kinds_of_things():
+    class Towers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.image, self.words = nn.Linear(8, 4), nn.EmbeddingBag(20, 4)
+            self.head = nn.Linear(4, 1)
+
+        def forward(self, image, text):
+            return self.head(self.image(image) * self.words(text["ids"]))
+
+    text = {"ids": torch.randint(20, (32, 5))}
+    diagnosis = pf.diagnose(Towers(), X1, text, Y)
+    assert diagnosis.ok
+    assert diagnosis["xnor-overfit"].verdict == "ok"
+    assert "different kinds" in diagnosis.skipped["asymmetric"]
+
+
+def test_the_report_is_the_same_in_all_its_forms():
+    """Text, HTML and JSON hold every finding that tells something, with its link; the gravest stand first."""
+    model = pf.SiameseComparator(nn.Linear(8, 4), "concat", allow_additive=True)
+    diagnosis = pf.diagnose(model, X1, X2, Y, optimizer=torch.optim.SGD(model.encoder.parameters()))
+    grave = [report.VERDICTS.index(finding.verdict) for finding in diagnosis.findings]
+    assert grave == sorted(grave)
+    text, page = str(diagnosis), diagnosis._repr_html_()
+    data = json.loads(json.dumps(diagnosis.to_dict()))
+    assert len(data["findings"]) + len(data["skipped"]) == len(PROBES)
+    assert not data["ok"]
+    for finding in diagnosis.findings:
+        assert finding.id in text
+        assert f"<code>{finding.id}</code>" in page
+        if finding.verdict != "ok":
+            assert finding.link in text
+    for id in diagnosis.skipped:
+        assert id in text
+        assert f"<code>{id}</code>" in page
+    assert max(map(len, text.splitlines())) <= 100
+    assert re.match(r"pairfuse diagnosis: 1 fail, \d warn, \d note, \d+ ok \(\d", text)
+
+
+def test_html_is_escaped():
+    finding = pf.Finding("labels", "fail", True, "a < b & c", {"x": "<script>"}, "<b>")
+    page = pf.Diagnosis((finding,), {"frozen": "<i>"}, torch.zeros(2, 2), 0.1)._repr_html_()
+    assert "a &lt; b &amp; c" in page
+    assert "<script>" not in page
+    assert "<i>" not in page
+
+
+def test_an_unknown_id_says_what_there_is():
+    diagnosis = pf.diagnose(GOOD, X1, X2)
+    with pytest.raises(KeyError, match="no targets were given"):
+        diagnosis["labels"]
+    with pytest.raises(KeyError, match="no such probe; there are"):
+        diagnosis["lables"]
+
+
+def test_the_picture_shows_the_logits_and_what_no_sum_gives(tmp_path):
+    figure = pf.diagnose(GOOD, X1, X2).plot()
+    logits, best, rest = (axis.images[0].get_array() for axis in figure.axes[:3])
+    assert abs(logits - best - rest).max() < 1e-6
+    figure.savefig(tmp_path / "grid.png")
+
+
+def test_grids():
+    """An additive grid has no interaction and no crossover; XNOR has nothing else."""
+    row, column = torch.randn(5, 1, dtype=torch.float64), torch.randn(1, 4, dtype=torch.float64)
+    assert torch.allclose(additive_part(row + column), row + column)
+    assert shares(row + column).interaction < 1e-12
+    assert sum(shares(torch.randn(5, 4, dtype=torch.float64))) == pytest.approx(1)
+    assert not crosses_over((row + column).sigmoid())
+    xnor = torch.eye(2, dtype=torch.float64) * 2 - 1
+    assert shares(xnor) == (0, 0, 1)
+    assert crosses_over(xnor)
+
+
+def test_a_seed_of_its_own():
+    """Two diagnoses of one model say the same, whatever the random state, of dropout too."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        found.append(pf.diagnose(lambda a, b: model(a * b), X1, X2, Y).to_dict()["findings"])
+    assert found[0] == found[1]
+
+
+def test_progress(capsys):
+    pf.diagnose(GOOD, X1, X2, progress=True)
+    assert "diagnosing" in capsys.readouterr().err
+
+
+def test_assert_can_learn_same():
+    """Passes for what can learn it; the message of a failure is the diagnosis."""
+    assert_can_learn_same(GOOD, X1, X2)
+    assert_can_learn_same(GOOD, X1, X2, Y)
+    additive = pf.SiameseComparator(nn.Linear(8, 4), "concat", allow_additive=True)
+    with pytest.raises(AssertionError, match=r"(?s)not seen to learn.*FAIL  additive \(proved\)"):
+        assert_can_learn_same(additive, X1, X2)
+    with pytest.raises(AssertionError, match="a ranking need not learn it"):
+        assert_can_learn_same(additive, X1, X2, allow_additive=True)
+
+
+def wrong(**changes):
+    return {"model": GOOD, "x1": X1, "x2": X2, "y": Y, **changes}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (wrong(model="resnet18"), TypeError, "model must be a module or a callable of two batches, got str"),
+        (wrong(module="resnet18"), TypeError, "diagnose expects module to be an nn.Module"),
+        (wrong(x2=X2[:5]), ValueError, r"the same number of items, got 32 \(x1 of shape \(32, 8\)\) and 5"),
+        (wrong(y=Y[:5]), ValueError, r"y must hold one target for each of 32 pairs, shape \(32,\), got shape \(5,\)"),
+        (wrong(y=Y.tolist()), TypeError, "y must be a tensor of 32 targets"),
+        (wrong(x1=torch.ones(32, 8), x2=torch.ones(32, 8)), ValueError, "at least two different items"),
+        (wrong(optimizer=GOOD.parameters()), TypeError, "optimizer must be a torch.optim.Optimizer, got generator"),
+        (wrong(loss="mse"), TypeError, "loss must be a callable such as nn.BCEWithLogitsLoss"),
+        (wrong(x1=X1[:0], x2=X2[:0], y=None), ValueError, "at least one pair, got none"),
+        (wrong(returns="probability"), ValueError, "returns must be 'logits', 'probabilities' or None"),
+        (wrong(model=lambda a, b: a), ValueError, r"one score for each of \d+ pairs.*got shape \(\d+, 8\)"),
+        (wrong(model=lambda a, b: {"logits": a[:, 0]}), TypeError, "floating-point tensor.*got dict: wrap it, as in"),
+        (wrong(model=lambda a, b: a[:, 0] > 0), TypeError, "got a tensor of torch.bool"),
+    ],
+)
+def test_bad_input_gets_one_clear_error(arguments, error, message):
+    with pytest.raises(error, match=message):
+        pf.diagnose(arguments.pop("model"), arguments.pop("x1"), arguments.pop("x2"), **arguments)
+
+
+def test_an_error_of_the_model_s_own_is_kept_and_says_what_it_was_given():
+    with pytest.raises(RuntimeError) as error:
+        pf.diagnose(nn.Bilinear(7, 7, 1), X1, X2)
+    assert "diagnose called the model with shape" in error.value.__notes__[-1]
+
+
+def test_one_pair_is_enough_for_two_different_items():
+    diagnosis = pf.diagnose(GOOD, X1[:1], X2[:1], Y[:1])
+    assert diagnosis.grid.shape == (2, 2)
+    assert diagnosis["xnor-overfit"].verdict == "ok"
+    assert diagnosis["labels"].verdict == "note"
+
+
+def test_a_model_on_another_device_is_named():
+    with pytest.raises((RuntimeError, NotImplementedError, ValueError)) as error:
+        pf.diagnose(copy.deepcopy(GOOD).to("meta"), X1, X2)
+    assert "diagnose called the model with" in error.value.__notes__[-1]
+
+
+def test_nan_is_said_and_nothing_else_is_tried():
+    model = copy.deepcopy(GOOD)
+    with torch.no_grad():
+        model.head.weight.fill_(torch.nan)
+    diagnosis = pf.diagnose(model, X1, X2)
+    assert [finding.id for finding in diagnosis.findings] == ["not-finite"]
+    assert "head.weight" in diagnosis.findings[0].summary
+    assert set(diagnosis.skipped.values()) == {"see not-finite"}
+
+
+def test_nan_in_the_input_is_told_from_nan_in_the_model():
+    x1 = X1.clone()
+    x1[3, 2] = torch.nan
+    finding = pf.diagnose(GOOD, x1, X2).findings[0]
+    assert finding.id == "not-finite"
+    assert finding.summary.startswith("There is NaN or infinity in x1, and")
+
+
+def test_a_model_of_one_argument_is_told_how_to_be_wrapped():
+    with pytest.raises(TypeError) as error:
+        pf.diagnose(nn.Linear(8, 1), X1, X2)
+    assert "lambda x1, x2: model(torch.stack([x1, x2], 1))" in error.value.__notes__[-1]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_mode_of_the_caller_does_not_matter(mode):
+    """Also with inputs that were made in inference mode."""
+    with mode():
+        diagnosis = pf.diagnose(GOOD, X1 * 1, X2 * 1, Y)
+    assert diagnosis.to_dict()["findings"] == pf.diagnose(GOOD, X1, X2, Y).to_dict()["findings"]
+
+
+def test_evidence_is_fit_for_json():
+    """JSON has no NaN."""
+    finding = pf.Finding("labels", "note", False, "", {"a": float("nan"), "b": float("inf"), "c": 1.0})
+    data = pf.Diagnosis((finding,), {}, torch.zeros(2, 2), 0.1).to_dict()
+    assert json.loads(json.dumps(data, allow_nan=False))["findings"][0]["evidence"] == {"a": "nan", "b": "inf", "c": 1}
+
+
+def test_every_probe_has_its_section_and_says_what_it_does():
+    """The link of a finding leads to a heading of the page; the docstring names the four things that the page shows."""
+    page = (Path(__file__).parents[2] / "docs" / "stuck.md").read_text()
+    assert re.findall(r"^### (\S+)\n", page, re.MULTILINE) == list(PROBES)
+    for probe in PROBES.values():
+        words = ("Symptom:", "Computation:", "Threshold:", "False alarms:")
+        text = " ".join(inspect.getdoc(probe).split())
+        places = [text.index(word) for word in words]
+        assert places == sorted(places), probe

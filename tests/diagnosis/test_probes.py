@@ -1,0 +1,74 @@
+"""What single probes say where the clinic, which looks at the first finding only, would not notice."""
+
+import pytest
+import torch
+from torch import nn
+
+import pairfuse as pf
+from pairfuse.diagnosis.loss_kind import wants_logits
+
+X1, X2 = torch.randn(2, 32, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("loss", "due"),
+    [
+        (nn.BCEWithLogitsLoss(), True),
+        (nn.functional.binary_cross_entropy_with_logits, True),
+        (lambda scores, y: nn.functional.binary_cross_entropy_with_logits(scores, y, reduction="sum"), True),
+        (nn.CrossEntropyLoss(), True),
+        (nn.BCELoss(), False),
+        (lambda p, y: -(y * p.log() + (1 - y) * (1 - p).log()).mean(), False),
+        (nn.MSELoss(), None),
+        (nn.HingeEmbeddingLoss(), None),
+        (lambda a, b, c: 0, None),
+    ],
+)
+def test_what_a_loss_expects_is_seen_from_what_it_does(loss, due):
+    assert wants_logits(loss) is due
+
+
+def test_a_probability_without_a_sigmoid_is_read_as_one():
+    """exp(-distance) is symmetric in its logits too, once it is known to be a probability."""
+    encoder = nn.Linear(8, 4)
+    diagnosis = pf.diagnose(lambda a, b: torch.exp(-(encoder(a) - encoder(b)).abs().sum(1)), X1, X2)
+    assert diagnosis["asymmetric"].verdict == "ok"
+    assert diagnosis.grid.isnan().any()  # of an item with itself: the logit of 1
+    finite = diagnosis.grid[diagnosis.grid.isfinite()]
+    assert (finite < 0).any()  # logits, not probabilities
+
+
+@pytest.mark.parametrize(
+    ("score", "loss", "side"),
+    [
+        (lambda d: torch.sigmoid(-10 * d), nn.BCELoss(), "above 0.5"),
+        (lambda d: -10 * d, nn.BCEWithLogitsLoss(), "above 0"),
+        (lambda d: 10 * d, nn.BCEWithLogitsLoss(), "below 0"),
+    ],
+)
+def test_scores_of_one_sign_are_named(score, loss, side):
+    """A distance has one; a probability made of it stays on one side of 0.5."""
+    encoder = nn.Linear(8, 4)
+    finding = pf.diagnose(lambda a, b: score((encoder(a) - encoder(b)).abs().sum(1)), X1, X2, loss=loss)[
+        "bounded-output"
+    ]
+    assert finding.verdict == "warn"
+    assert f"No score is ever {side}:" in finding.summary
+
+
+def test_what_is_done_to_a_cosine_afterwards_counts():
+    """In place, so that it is the same tensor: its scores do leave [-1, 1]."""
+    encoder = nn.Linear(8, 4)
+    call = lambda a, b: nn.functional.cosine_similarity(encoder(a), encoder(b)).mul_(10)  # noqa: E731
+    assert pf.diagnose(call, X1, X2, loss=nn.BCEWithLogitsLoss())["bounded-output"].verdict == "ok"
+
+
+@pytest.mark.parametrize(("offset", "verdict"), [(0.0, "note"), (5.0, "warn")])
+def test_a_batch_norm_that_sees_each_side_by_itself(offset, verdict):
+    """A note; a warning where the sides differ, which it then cannot see in train mode."""
+    encoder = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    finding = pf.diagnose(lambda a, b: (encoder(a) * encoder(b)).sum(1), X1, X2 + offset)["batch-dependence"]
+    assert finding.verdict == verdict
+    assert "separate batches" in finding.summary
+    joint = pf.SiameseComparator(encoder, "product")
+    assert pf.diagnose(joint, X1, X2 + offset)["batch-dependence"].verdict == "ok"
