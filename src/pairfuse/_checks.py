@@ -148,7 +148,10 @@ def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: Cal
         return
     expected = f"{owner} must return embeddings of shape (B, D) = ({items}, {width})"
     if not isinstance(embeddings, Tensor):
-        raise TypeError(f"{expected}, got {_what_came(embeddings)}: wrap the encoder so that it returns one tensor")
+        wrap = "wrap the encoder so that it returns one tensor"
+        if hasattr(embeddings, "last_hidden_state"):
+            wrap = "pass pairfuse.encoders.Pooled(encoder), which returns one of its tensors"
+        raise TypeError(f"{expected}, got {_what_came(embeddings)}: {wrap}")
     advice = ""
     if embeddings.ndim == 4:
         advice = ": that is a feature map; end the encoder with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"
