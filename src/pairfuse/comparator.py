@@ -263,12 +263,17 @@ class SiameseComparator(AllPairs):
         return self._in_model_dtype(u), self._in_model_dtype(v)
 
     def _in_model_dtype(self, embeddings: Tensor) -> Tensor:
-        """Embeddings that the encoder made in a narrower dtype, such as under autocast, in that of fusion and head."""
-        weight = first_parameter(self.head)
-        if weight is None or torch.is_autocast_enabled(embeddings.device.type) or embeddings.dtype == weight.dtype:
+        """Embeddings in the dtype of fusion and head, if theirs is narrower, as under an autocast in the encoder."""
+        weight = first_parameter(self.fusion)
+        weight = first_parameter(self.head) if weight is None else weight
+        if weight is None or weight.dtype == embeddings.dtype or torch.is_autocast_enabled(embeddings.device.type):
             return embeddings
-        wider = torch.promote_types(embeddings.dtype, weight.dtype) == weight.dtype
-        return embeddings.to(weight.dtype) if wider and embeddings.is_floating_point() else embeddings
+        if torch.promote_types(embeddings.dtype, weight.dtype) != weight.dtype:
+            raise ValueError(
+                f"SiameseComparator expects embeddings of the dtype of its fusion and head, got {embeddings.dtype} "
+                f"embeddings and {weight.dtype} weights: convert one to the other"
+            )
+        return embeddings.to(weight.dtype)
 
     @override
     def extra_repr(self) -> str:

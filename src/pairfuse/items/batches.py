@@ -32,9 +32,9 @@ def wrong_kind(name: str, rule: str, value: Any) -> TypeError:
     if isinstance(value, PackedSequence):
         advice = "pass (padded, lengths), and call pack_padded_sequence in the encoder"
     elif isinstance(value, Tensor) and value.is_nested:
-        kind, advice = "a nested tensor", "use torch.nested.to_padded_tensor"
+        rule, kind, advice = "a dense tensor", "a nested one", "use torch.nested.to_padded_tensor"
     elif isinstance(value, Tensor):
-        kind, advice = f"a tensor of layout {value.layout}", "use .to_dense()"
+        rule, kind, advice = "a dense tensor", f"layout {value.layout}", "use .to_dense()"
     elif is_tensordict(value):
         advice = "use .to_dict()"
     elif isinstance(value, Number) or hasattr(value, "__array__"):
@@ -42,7 +42,7 @@ def wrong_kind(name: str, rule: str, value: Any) -> TypeError:
     elif isinstance(value, (DataLoader, Dataset)):
         advice = "pass one batch of it"
     elif hasattr(value, "__next__"):
-        advice = "use torch.stack(list(...)) or an IterableDataset"
+        advice = "join its items with torch.stack(list(...)), or write an IterableDataset"
     return TypeError(f"{name} must be {rule}, got {kind}{advice and ': '}{advice}")
 
 

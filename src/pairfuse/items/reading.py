@@ -13,8 +13,8 @@ from pairfuse.items.batches import Batch, count_items, is_tensordict, take_rows,
 Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 """Many items: a batch, a data set or a data loader.
 
-- **A batch** is a tensor, or nested mappings, tuples or lists of tensors, batch first. It is passed on as it is, as when
-  you call the model.
+- **A batch** is a tensor, or nested mappings, tuples or lists of tensors, batch first. The encoder gets all of it, as
+  when you call the model.
 - **A data set** is a `Dataset` or `IterableDataset` of torch, or any object with `__getitem__` and `__len__`. It gives
   items, or `(item, label)`.
 - **A `DataLoader`** gives batches of a data set. Results are indexed by position, so it must give all items in order:
@@ -27,11 +27,11 @@ tuple or `((ids, length), label)`. A tuple of one part, as a `TensorDataset` of 
 """
 
 
-def read_batches(name: str, items: Items, batch_size: int) -> Iterator[Batch]:
-    """The items in batches, without labels, each checked to be a batch."""
+def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Batch, bool]]:
+    """The items batch by batch, each checked to be a batch, and whether labels were left out of it."""
     if isinstance(items, (Tensor, Mapping, list, tuple)):
         for start in range(0, count_items(name, items), batch_size):
-            yield take_rows(items, start, start + batch_size)
+            yield take_rows(items, start, start + batch_size), False
         return
     if not (isinstance(items, (DataLoader, Dataset)) or _is_data_set(items)):
         raise wrong_kind(
@@ -40,9 +40,11 @@ def read_batches(name: str, items: Items, batch_size: int) -> Iterator[Batch]:
     loader = items if isinstance(items, DataLoader) else DataLoader(items, batch_size)
     due, read = _count_in_order(name, loader), 0
     for given in loader:
-        batch = _without_labels(given)
+        parts = len(given) if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") else 0
+        labelled = parts == 2 and _are_labels(given[1])
+        batch = given[0] if labelled or parts == 1 else given
         read += count_items(name, batch)
-        yield batch
+        yield batch, labelled
     if due is not None and read != due:
         raise _incomplete(name, f"{read} of {due} items", "check the collate_fn of the DataLoader")
 
@@ -55,9 +57,11 @@ def known_length(items: Items) -> int | None:
         return None
     if isinstance(items, Dataset) or _is_data_set(items):
         return len(items) if hasattr(items, "__len__") else None
-    while isinstance(items, (Mapping, list, tuple)) and items and not is_tensordict(items):
+    if is_tensordict(items):
+        return None
+    while isinstance(items, (Mapping, list, tuple)) and len(items) > 0:
         items = next(iter(items.values() if isinstance(items, Mapping) else items))
-    return len(items) if isinstance(items, Tensor) and items.ndim > 0 else None
+    return items.shape[0] if isinstance(items, Tensor) and not items.is_nested and items.ndim > 0 else None
 
 
 def count_batches(items: Items, batch_size: int) -> int | None:
@@ -73,13 +77,6 @@ def _is_data_set(items: Any) -> bool:
     reads = all(hasattr(type(items), method) for method in ("__getitem__", "__len__"))
     other = isinstance(items, (str, bytes, Tensor, Mapping, list, tuple)) or hasattr(items, "__array__")
     return reads and not other and not is_tensordict(items)
-
-
-def _without_labels(batch: Batch) -> Batch:
-    """The items of a batch that a loader gives; see `Items`."""
-    if not isinstance(batch, (list, tuple)) or hasattr(batch, "_fields"):
-        return batch
-    return batch[0] if len(batch) == 1 or (len(batch) == 2 and _are_labels(batch[1])) else batch
 
 
 def _are_labels(part: Any) -> bool:

@@ -71,7 +71,7 @@ class Tower:
         except Exception as error:
             cause = "" if isinstance(error, (torch.OutOfMemoryError, KeyError)) else hint(error)
             if cause and isinstance(error, (RuntimeError, ValueError, TypeError, AttributeError)):
-                raise ValueError(f"{owner} cannot take {name}: {error or type(error).__name__}{cause}") from error
+                raise ValueError(f"{owner} cannot take {name}: {str(error) or type(error).__name__}{cause}") from error
             note = f"{owner} was given {name}: {describe(given)}"
             if joint:
                 note += (
@@ -104,14 +104,19 @@ class Tower:
         batches = read_batches(name, items, batch_size)
         steps = show_progress(batches, f"encoding {name}", count_batches(items, batch_size)) if progress else batches
         embeddings = []
-        for batch in steps:
+        for batch, labelled in steps:
             if self.is_single(name, batch):
                 raise ValueError(
                     f"{name} must be a batch of items, got one item of {describe(batch)}: pass {name}[None]"
                 )
             if parameter is not None:
                 batch = combine(lambda tensor: tensor.to(parameter.device), batch)
-            embeddings.append(self.encode(batch, name=name))
+            try:
+                embeddings.append(self.encode(batch, name=name))
+            except Exception as error:
+                if labelled:
+                    error.add_note(f"the second part of what {name} gives was read as labels; see pairfuse.items.Items")
+                raise
         if not embeddings:
             raise ValueError(f"{name} must hold at least one item, got none")
         return embeddings[0] if len(embeddings) == 1 else _join(embeddings)
@@ -132,7 +137,7 @@ def takes_keywords(encoder: nn.Module, x: Mapping[Any, Any]) -> bool:
     children = list(encoder.children())
     if kinds <= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} and len(children) == 1:
         return takes_keywords(children[0], x)
-    return not signature.parameters.keys().isdisjoint(x)
+    return any(parameter in x for parameter in signature.parameters)
 
 
 def declared_width(encoder: nn.Module) -> int | None:
