@@ -153,7 +153,9 @@ def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: Cal
         wrap = "wrap the encoder so that it returns one tensor"
         if hasattr(embeddings, "to_tuple"):  # a ModelOutput of transformers
             wrap = "pass pairfuse.encoders.Pooled(encoder), which makes one tensor of it"
-        raise TypeError(f"{expected}, got {_what_came(embeddings)}: {wrap}{hint() if isinstance(embeddings, list) else ''}")
+        raise TypeError(
+            f"{expected}, got {_what_came(embeddings)}: {wrap}{hint() if isinstance(embeddings, list) else ''}"
+        )
     advice = ""
     if embeddings.ndim == 4:
         advice = ": that is a feature map; end the encoder with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"

@@ -230,9 +230,9 @@ class SiameseComparator(AllPairs):
             raise ValueError(f"side must be 'left' or 'right', got {side!r}")
         if hasattr(type(self), "unshard") and type(first_parameter(self.head)).__name__ == "DTensor":
             raise RuntimeError(
-                "the model is sharded by fully_shard, and only calling the model gathers its weights: to call another "
-                "method, such as encode, pass it to torch.distributed.fsdp.register_fsdp_forward_method(model, "
-                "'encode') first"
+                "SiameseComparator expects its weights to be gathered, got a model that fully_shard has sharded: only "
+                "calling the model gathers them. To call another method, such as encode, first call "
+                "torch.distributed.fsdp.register_fsdp_forward_method(model, 'encode')"
             )
         if side == "left" or self.right_encoder is None:
             return Tower(self.encoder, self.fusion.in_features, self.item_ndim)

@@ -106,9 +106,8 @@ class Tower:
         embeddings = []
         for batch, labelled in steps:
             if self.is_single(name, batch):
-                raise ValueError(
-                    f"{name} must be a batch of items, got one item of {describe(batch)}: pass {name}[None]"
-                )
+                whole, advice = (items, f": pass {name}[None]") if isinstance(items, Tensor) else (batch, "")
+                raise ValueError(f"{name} must be a batch of items, got one item of {describe(whole)}{advice}")
             if parameter is not None:
                 batch = combine(lambda tensor: tensor.to(parameter.device), batch)
             try:
