@@ -419,6 +419,7 @@ def test_distributed_data_parallel(tmp_path):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")  # of logits that are a view
 def test_fully_sharded(tmp_path):
     """Only calling a sharded model gathers its weights. Another method says so, and how it is made to gather them."""
     fsdp = pytest.importorskip("torch.distributed.fsdp")

@@ -1,4 +1,4 @@
-"""The encoders of the how-to that wrap a text model: with a stand-in, and with the libraries where they are there."""
+"""Encoders that wrap a text model: with a stand-in, and with the real libraries if they are installed."""
 
 from types import SimpleNamespace
 
@@ -8,12 +8,6 @@ from documents import ROOT, run_page
 from torch import nn
 
 import pairfuse as pf
-
-
-@pytest.fixture(scope="module")
-def page():
-    """What the code blocks of the how-to leave behind."""
-    return run_page(ROOT / "docs" / "encoders.md")
 
 
 class Transformer(nn.Module):
@@ -83,13 +77,13 @@ def test_with_transformers(bert):
 
 
 @pytest.mark.filterwarnings("default")
-def test_with_sentence_transformers(page, bert):
+def test_with_sentence_transformers(bert):
     """Its embeddings are those that it gives by itself."""
     library = pytest.importorskip("sentence_transformers", minversion="6")
     from sentence_transformers.sentence_transformer import modules
 
     model = library.SentenceTransformer(modules=[modules.Transformer(bert), modules.Pooling(32)], device="cpu")
-    encoder = page["SentenceEncoder"](model)
+    encoder = run_page(ROOT / "docs" / "encoders.md")["SentenceEncoder"](model)
     texts = ["a cat sat", "the dog ran far"]
     embeddings = pf.SiameseComparator(encoder).encode_items(encoder.tokenize(texts))
     torch.testing.assert_close(embeddings, torch.as_tensor(model.encode(texts)), atol=1e-5, rtol=0)
