@@ -2,9 +2,8 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ Side = Literal["left", "right"]
 _WIDTH_ATTRIBUTES = ("embedding_dim", "num_features", "out_features")
 
 
-@dataclass(frozen=True)
-class Tower:
+class Tower(NamedTuple):
     """One side of a comparison: an encoder and what is known of it.
 
     Attributes:
