@@ -57,8 +57,6 @@ def known_length(items: Items) -> int | None:
         return None
     if isinstance(items, Dataset) or _is_data_set(items):
         return len(items) if hasattr(items, "__len__") else None
-    if is_tensordict(items):
-        return None
     while isinstance(items, (Mapping, list, tuple)) and len(items) > 0:
         items = next(iter(items.values() if isinstance(items, Mapping) else items))
     return items.shape[0] if isinstance(items, Tensor) and not items.is_nested and items.ndim > 0 else None

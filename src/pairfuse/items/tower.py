@@ -195,7 +195,7 @@ def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None)
     if given.dtype == torch.uint8:
         return f". {name} is of dtype uint8: convert images to float in [0, 1] first, as in {name}.float() / 255"
     parameter = first_parameter(tower.encoder)
-    of_dtype = given.is_floating_point() or any(words in str(error) for words in ("type", "not implemented for"))
+    of_dtype = any(words in str(error) for words in ("type", "not implemented for"))
     if parameter is not None and of_dtype and given.dtype != parameter.dtype:
         return f". {name} is of dtype {given.dtype}, the encoder of {parameter.dtype}: convert one to the other"
     if tower.item_ndim is None and given.ndim in (1, 3):
