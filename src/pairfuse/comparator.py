@@ -27,7 +27,7 @@ _RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "ReshapeAlias", "Sele
 
 
 class AdditiveComparatorError(ValueError):
-    """A fusion met an affine head that cannot answer "same?" on it: most often a sum `g(u) + h(v)`."""
+    """An affine head on this fusion cannot answer "same?", most often because the fusion is a sum `g(u) + h(v)`."""
 
 
 class SiameseComparator(AllPairs):
@@ -46,32 +46,33 @@ class SiameseComparator(AllPairs):
         fusion: A `Fusion`, a registered name, or a list of either (a list is a `Stack`). The default is symmetric
             and can always tell same from different.
         head: `"linear"`, `"mlp"`, or a module from fused features `(B, F)` to logits `(B, K)` or `(B,)`. A module
-            is used as it is; the two names are initialised to suit the fusion.
-        right_encoder: An encoder of its own for `x2`.
-        embedding_dim: Width D of the embeddings, needed only where neither the encoder (`embedding_dim`,
-            `num_features`, `out_features`) nor a given `Fusion` tells, and the last `nn.Linear` is not it.
-        item_ndim: How many dimensions one item has (an image: 3), so that a single unbatched pair is accepted.
-            Taken from the encoder's `item_ndim` where that exists; each encoder's own, where there are two (set
-            the attribute on them if their inputs differ in kind). All tensors of a nested input must have as many.
+            is used as it is; the two named heads are initialized to suit the fusion.
+        right_encoder: A separate encoder for `x2`.
+        embedding_dim: Width D of the embeddings. By default it comes from the encoder (`embedding_dim`,
+            `num_features`, `out_features`), from a given `Fusion`, or from the last `nn.Linear` of the encoder.
+        item_ndim: The number of dimensions of one item (an image: 3). With it, the model also accepts a single pair
+            without a batch dimension. By default the encoder's attribute `item_ndim`, if it has one. If two encoders
+            take inputs of different kinds, set the attribute on each. All tensors of a nested input must have as many.
         joint_pass: Whether a tied encoder may run once over both sides. Pass False if it takes only batches of one
             size, such as an exported encoder.
-        allow_additive: Allow an additive fusion with an affine head: right for a ranking model such as
-            Bradley–Terry, for three or more classes that a softmax reads together ("first larger", "equal",
-            "second larger"), and for showing what goes wrong.
+        allow_additive: Allow an additive fusion with an affine head. This is right for a ranking model such as
+            Bradley–Terry, for three or more classes under one softmax ("first larger", "equal", "second larger"), and
+            for demonstrations of what goes wrong.
 
-    A fusion or head built from a name is placed where the encoder's first parameter is, in its dtype.
+    A fusion or head that is built from a name gets the device and dtype of the encoder's first parameter. Embeddings in
+    a narrower dtype, as from an encoder that uses autocast, are converted to that of the fusion and head.
 
     Shape:
         - x1, x2: `(B, ...)`, or nested mappings, tuples or lists of tensors with the batch first; one item without
-          its batch dimension where `item_ndim` is known
-        - Output: `(B,)`, or `(B, K)` where the head has K > 1 outputs; `()` or `(K,)` for an unbatched pair
+          its batch dimension if `item_ndim` is known
+        - Output: `(B,)`, or `(B, K)` if the head has K > 1 outputs; `()` or `(K,)` for an unbatched pair
 
     Raises:
         AdditiveComparatorError: The head is affine, `allow_additive` is False, and the fusion is additive or, with
             one encoder, its `xnor` is `"never"`.
         TypeError: An argument is of the wrong kind.
-        ValueError: A width or a name does not fit, inputs do not fit each other, or what an encoder or a head
-            returns has another shape than it must.
+        ValueError: A width or a name does not fit, the inputs do not fit each other, or an encoder or head returns
+            a wrong shape.
 
     References:
         Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural
@@ -124,7 +125,7 @@ class SiameseComparator(AllPairs):
             if not facts.additive:
                 reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
             raise AdditiveComparatorError(
-                f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Take a "
+                f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Use a "
                 "fusion that is not additive, such as fusion='product' or the default, or a head with a hidden layer, "
                 "such as head='mlp'. For a model that is additive on purpose (a ranking, say) pass allow_additive=True."
             )
@@ -132,20 +133,20 @@ class SiameseComparator(AllPairs):
 
     @property
     def tied(self) -> bool:
-        """Whether one encoder serves both sides."""
+        """True if both sides share one encoder."""
         return self.right_encoder is None
 
     @property
     def symmetric(self) -> bool:
-        """Whether swapping the inputs provably leaves every logit of the eval mode: tied, with a symmetric fusion."""
+        """True if swapping the inputs provably changes no logit in eval mode: tied, with a symmetric fusion."""
         return self.tied and self.fusion.symmetry == "symmetric"
 
     @property
     def additive(self) -> bool:
-        """Whether "same or different" is provably out of every logit's reach: an additive fusion, an affine head.
+        """True if no logit can learn "same or different": an additive fusion with an affine head.
 
-        In eval mode each logit is then g(x1) + h(x2), or a never decreasing function of such a sum. A head that cannot
-        be seen through, because its class is your own, is not called affine.
+        In eval mode each logit is then g(x1) + h(x2), or a monotone function of such a sum. A head with a class of your
+        own is not known to be affine.
         """
         return self.fusion.additive and is_monotone_affine(self.head)
 
@@ -211,8 +212,8 @@ class SiameseComparator(AllPairs):
         """Embed items, in the present mode and with gradients.
 
         Args:
-            x: A batch of items, or a single item where `item_ndim` is known.
-            side: Which encoder to use, where there are two.
+            x: A batch of items, or a single item if `item_ndim` is known.
+            side: Which of two encoders to use, `"left"` or `"right"`.
 
         Returns:
             Embeddings `(B, D)`; `(D,)` for a single item.
@@ -231,7 +232,7 @@ class SiameseComparator(AllPairs):
         return tower.encode(x, name="x")
 
     def _tower(self, side: Side) -> Tower:
-        """One side of the comparison, with the present encoder."""
+        """Return one side of the comparison, with the present encoder."""
         if side not in ("left", "right"):
             raise ValueError(f"side must be 'left' or 'right', got {side!r}")
         if hasattr(type(self), "unshard") and type(first_parameter(self.head)).__name__ == "DTensor":
@@ -266,7 +267,7 @@ class SiameseComparator(AllPairs):
 def _build_fusion(
     spec: FusionSpec, encoder: nn.Module, right_encoder: nn.Module | None, embedding_dim: int | None
 ) -> Fusion:
-    """The comparator's fusion, for the widths that its encoders have."""
+    """Build the fusion for the widths of the encoders."""
     if embedding_dim is not None:
         check_int("SiameseComparator", "embedding_dim", embedding_dim)
     parts = spec if isinstance(spec, (list, tuple)) else [spec]
@@ -280,19 +281,19 @@ def _build_fusion(
         raise ValueError(
             f"fusion {type(fusion).__name__} expects embeddings of widths {fusion.in_features} (u) and "
             f"{fusion.in2_features} (v), but the encoders give {left} and {right}. Build the fusion for these, or "
-            "pass embedding_dim=... if the encoder returns another width than it tells"
+            "pass embedding_dim=... if the encoder returns another width than it declares"
         )
     return fusion
 
 
 def _item_ndim(encoder: nn.Module, given: int | None) -> int | None:
-    """How many dimensions one item has: as given, or as the encoder tells, or None."""
+    """Return the number of dimensions of one item: as given, or as the encoder declares, or None."""
     ndim = getattr(encoder, "item_ndim", None) if given is None else given
     return None if ndim is None else check_int("SiameseComparator", "item_ndim", ndim, least=0)
 
 
 def _is_single_pair(left: Tower, right: Tower, x1: Batch, x2: Batch) -> bool:
-    """Whether two inputs are one pair without a batch dimension; raise unless they are that or equally many items."""
+    """Return True for one pair without a batch dimension; raise unless it is that or two batches of one size."""
     single = left.is_single("x1", x1)
     if single != right.is_single("x2", x2):
         raise ValueError(
@@ -308,7 +309,7 @@ def _is_single_pair(left: Tower, right: Tower, x1: Batch, x2: Batch) -> bool:
 
 
 def _refuse_probabilities(head: nn.Module, features: int) -> None:
-    """Raise if a head with a class of its own ends in a sigmoid or softmax. `check_head` knows the layers of torch."""
+    """Raise if a head with a custom class ends in a sigmoid or softmax. `check_head` knows the layers of torch."""
     if all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
         return
     weight = first_parameter(head)
