@@ -82,6 +82,7 @@ def loader(**options):
         (loader(batch_size=3, drop_last=True), "drop_last=True: pass drop_last=False"),
         (loader(batch_sampler=BatchSampler(SequentialSampler(ITEMS), 3, True)), "drop_last=True"),
         (DataLoader(Stream(), 3, drop_last=True), "drop_last=True"),
+        (DataLoader(Stream(), 3, num_workers=2), "num_workers=2 over an IterableDataset: pass num_workers=1"),
         (loader(batch_size=3, in_order=False), "in_order=False: pass in_order=True"),
     ],
 )

@@ -86,7 +86,11 @@ def _are_labels(part: Any) -> bool:
 def _count_in_order(name: str, loader: DataLoader[Any]) -> int | None:
     """Return how many items a loader gives, if known. Raise unless it is known to give all of them in order."""
     count, drops = None, loader.drop_last
-    if not isinstance(loader.dataset, IterableDataset):
+    if isinstance(loader.dataset, IterableDataset):
+        if loader.num_workers > 1:  # each of them gives all items, or its share
+            got = f"a DataLoader with num_workers={loader.num_workers} over an IterableDataset"
+            raise _incomplete(name, got, "pass num_workers=1")
+    else:
         total: int = len(loader.dataset)  # type: ignore[arg-type]
         sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
         order, drops = sampler, False

@@ -70,15 +70,14 @@ class Tower(NamedTuple):
             cause = "" if isinstance(error, (torch.OutOfMemoryError, KeyError)) else hint(error)
             if cause and isinstance(error, (RuntimeError, ValueError, TypeError, AttributeError)):
                 raise ValueError(f"{owner} cannot take {name}: {str(error) or type(error).__name__}{cause}") from error
-            note = f"{owner} was given {name}: {describe(given)}"
-            if joint:
-                note += (
-                    f", joined with x2 to a batch of {items} items. For an encoder that takes only batches of "
-                    f"{items // 2}, such as an exported one, pass joint_pass=False to SiameseComparator"
-                )
-            error.add_note(note)
+            error.add_note(f"{owner} was given {name}: {describe(given)}" + (_joint_note(items) if joint else ""))
             raise
-        check_encoded(owner, embeddings, items, self.width, hint)
+        try:
+            check_encoded(owner, embeddings, items, self.width, hint)
+        except ValueError as error:
+            if joint:
+                error.add_note(f"{owner} was given {name}" + _joint_note(items))
+            raise
         return embeddings  # type: ignore[no-any-return]
 
     def encode_items(self, name: str, items: Items, *, batch_size: int, progress: bool) -> Tensor:
@@ -122,8 +121,8 @@ class Tower(NamedTuple):
 def takes_keywords(encoder: nn.Module, x: Mapping[Any, Any]) -> bool:
     """Return True if an encoder takes a mapping as keyword arguments, `encoder(**x)`, like a model of transformers.
 
-    This is the case if `forward(**x)` fits the signature and at least one of the keys is the name of a parameter. A wrapper that
-    passes on whatever it gets, `forward(*args, **kwargs)`, counts as the only module that it wraps.
+    This is the case if `forward(**x)` fits the signature and at least one key is the name of a parameter. For a wrapper
+    with `forward(*args, **kwargs)`, the only module that it wraps decides.
     """
     try:
         signature = inspect.signature(encoder.forward)
@@ -176,6 +175,13 @@ def _join(embeddings: list[Tensor]) -> Tensor:
         joined[start : start + len(batch)] = batch
         start += len(batch)
     return joined
+
+
+def _joint_note(items: int) -> str:
+    return (
+        f", joined with x2 to a batch of {items} items. If the encoder takes only batches of {items // 2}, such as an "
+        "exported one, pass joint_pass=False to SiameseComparator"
+    )
 
 
 def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None) -> str:
