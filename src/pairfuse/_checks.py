@@ -143,12 +143,17 @@ def check_logits(logits: Any, pairs: int) -> None:
 
 
 def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: Callable[[], str]) -> None:
-    """Raise unless an encoder returned one row of `width` features for each of its items."""
+    """Raise unless an encoder returned one row of `width` floating-point features for each of its items."""
     if isinstance(embeddings, Tensor) and tuple(embeddings.shape) == (items, width):
+        if not embeddings.is_floating_point():
+            raise TypeError(f"{owner} must return floating-point embeddings, got dtype {embeddings.dtype}{hint()}")
         return
     expected = f"{owner} must return embeddings of shape (B, D) = ({items}, {width})"
     if not isinstance(embeddings, Tensor):
-        raise TypeError(f"{expected}, got {_what_came(embeddings)}: wrap the encoder so that it returns one tensor")
+        wrap = "wrap the encoder so that it returns one tensor"
+        if hasattr(embeddings, "to_tuple"):  # a ModelOutput of transformers
+            wrap = "pass pairfuse.encoders.Pooled(encoder), which makes one tensor of it"
+        raise TypeError(f"{expected}, got {_what_came(embeddings)}: {wrap}{hint() if isinstance(embeddings, list) else ''}")
     advice = ""
     if embeddings.ndim == 4:
         advice = ": that is a feature map; end the encoder with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"

@@ -1,22 +1,16 @@
 """What a comparator does with all pairs of two sets: score them, find the best, hand them to an index."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from pairfuse._checks import check_all_pairs, check_finite, check_int, check_like, check_top_k
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
-from pairfuse.items.batches import Batch, describe
-from pairfuse.items.reading import encode_items, known_length
-from pairfuse.items.tower import first_parameter
+from pairfuse.items.reading import Items, known_length
+from pairfuse.items.tower import Side, Tower, first_parameter
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, Scorer, TopK, inner_product_form, top_k
-
-Side = Literal["left", "right"]
-Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 
 
 class AllPairs(nn.Module):
@@ -25,14 +19,11 @@ class AllPairs(nn.Module):
     Every method gives the scores that `forward` would give, and encodes every item once.
     """
 
-    encoder: nn.Module
     right_encoder: nn.Module | None
     fusion: Fusion
     head: nn.Module
-    item_ndim: int | None
-    right_item_ndim: int | None
 
-    def _encode(self, x: Batch, side: Side, *, name: str, given: Batch) -> Tensor:
+    def _tower(self, side: Side) -> Tower:
         raise NotImplementedError
 
     def encode_items(
@@ -282,23 +273,8 @@ class AllPairs(nn.Module):
 
     @torch.no_grad()
     def _encode_items(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:
-        if side not in ("left", "right"):
-            raise ValueError(f"side must be 'left' or 'right', got {side!r}")
-        encoder, item_ndim = self.encoder, self.item_ndim
-        if side == "right" and self.right_encoder is not None:
-            encoder, item_ndim = self.right_encoder, self.right_item_ndim
-        if isinstance(items, Tensor) and items.ndim == item_ndim:
-            raise ValueError(f"{name} must be a batch of items, got one item of {describe(items)}: pass {name}[None]")
-        parameter = first_parameter(encoder)
-        with eval_mode(self):
-            return encode_items(
-                lambda batch: self._encode(batch, side, name=name, given=batch),
-                name,
-                items,
-                batch_size=batch_size,
-                progress=progress,
-                device=None if parameter is None else parameter.device,
-            )
+        with eval_mode(self) as model:
+            return model._tower(side).encode_items(name, items, batch_size=batch_size, progress=progress)
 
 
 def squeeze_single_output(scores: Tensor) -> Tensor:

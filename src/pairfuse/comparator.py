@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from pairfuse._checks import check_int, check_logits, check_module
 from pairfuse._modes import eval_mode
-from pairfuse.all_pairs import AllPairs, Side
+from pairfuse.all_pairs import AllPairs
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.registry import FusionSpec, as_fusion
 from pairfuse.heads import check_head, is_monotone_affine, make_head
@@ -17,9 +17,13 @@ from pairfuse.items.batches import (
     count_items,
     describe,
     fit_together,
-    tensors,
+    take_rows,
 )
-from pairfuse.items.tower import first_parameter, require_width, run_encoder
+from pairfuse.items.tower import Side, Tower, first_parameter, require_width
+
+# How autograd names the functions that return probabilities, and those that return the same numbers in another shape.
+_PROBABILITIES = ("SigmoidBackward", "HardsigmoidBackward", "SoftmaxBackward", "LogSigmoidBackward")
+_RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "ReshapeAlias", "Select", "Slice", "ToCopy", "Clone")
 
 
 class AdditiveComparatorError(ValueError):
@@ -33,10 +37,12 @@ class SiameseComparator(AllPairs):
     0.0 = different.
 
     With one encoder for both sides ("tied") and inputs of equal shapes, the encoder runs **once**, over the
-    concatenated batch: faster, and both sides share their batch statistics in train mode. Otherwise it runs twice.
+    concatenated batch of 2B items: faster, and both sides share their batch statistics in train mode. Otherwise, or
+    with `joint_pass=False`, it runs twice.
 
     Args:
-        encoder: Any module from a batch of B items to embeddings `(B, D)`.
+        encoder: Any module from a batch of B items to embeddings `(B, D)`. A mapping is passed as keyword arguments,
+            `encoder(**x1)`, if its keys are the names of parameters of the encoder's `forward`; else as one argument.
         fusion: A `Fusion`, a registered name, or a list of either (a list is a `Stack`). The default is symmetric
             and can always tell same from different.
         head: `"linear"`, `"mlp"`, or a module from fused features `(B, F)` to logits `(B, K)` or `(B,)`. A module
@@ -47,6 +53,8 @@ class SiameseComparator(AllPairs):
         item_ndim: How many dimensions one item has (an image: 3), so that a single unbatched pair is accepted.
             Taken from the encoder's `item_ndim` where that exists; each encoder's own, where there are two (set
             the attribute on them if their inputs differ in kind). All tensors of a nested input must have as many.
+        joint_pass: Whether a tied encoder may run once over both sides. Pass False if it takes only batches of one
+            size, such as an exported encoder.
         allow_additive: Allow an additive fusion with an affine head: right for a ranking model such as
             Bradley–Terry, for three or more classes that a softmax reads together ("first larger", "equal",
             "second larger"), and for showing what goes wrong.
@@ -54,7 +62,7 @@ class SiameseComparator(AllPairs):
     A fusion or head built from a name is placed where the encoder's first parameter is, in its dtype.
 
     Shape:
-        - x1, x2: `(B, ...)`, or nested dicts, tuples or lists of tensors with the batch first; one item without
+        - x1, x2: `(B, ...)`, or nested mappings, tuples or lists of tensors with the batch first; one item without
           its batch dimension where `item_ndim` is known
         - Output: `(B,)`, or `(B, K)` where the head has K > 1 outputs; `()` or `(K,)` for an unbatched pair
 
@@ -90,6 +98,7 @@ class SiameseComparator(AllPairs):
         right_encoder: nn.Module | None = None,
         embedding_dim: int | None = None,
         item_ndim: int | None = None,
+        joint_pass: bool = True,
         allow_additive: bool = False,
     ) -> None:
         super().__init__()
@@ -100,6 +109,7 @@ class SiameseComparator(AllPairs):
             check_module("SiameseComparator", "right_encoder", right_encoder)
         self.encoder = encoder
         self.right_encoder = right_encoder
+        self.joint_pass = joint_pass
         self.item_ndim = _item_ndim(encoder, item_ndim)
         self.right_item_ndim = self.item_ndim if right_encoder is None else _item_ndim(right_encoder, item_ndim)
         self.fusion = _build_fusion(fusion, encoder, right_encoder, embedding_dim)
@@ -142,33 +152,34 @@ class SiameseComparator(AllPairs):
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:
         """Score pairs: logits of shape `(B,)` or `(B, K)`."""
-        single1, single2 = _is_single("x1", x1, self.item_ndim), _is_single("x2", x2, self.right_item_ndim)
-        if single1 != single2:
-            raise ValueError(
-                f"x1 and x2 must both be batches or both be single items, got x1 of {describe(x1)} and x2 of "
-                f"{describe(x2)}, where items have {self.item_ndim} and {self.right_item_ndim} dimensions"
-            )
-        if single1:
+        single = self._check_pairs(x1, x2)
+        if single:
             x1, x2 = add_batch_dimension(x1), add_batch_dimension(x2)
         u, v = self._encode_both(x1, x2)  # (B, D), (B, D2)
         logits: Tensor = self.head(self.fusion(u, v))  # (B, K)
         check_logits(logits, u.shape[0])
         if logits.ndim == 2 and logits.shape[1] == 1:
             logits = logits.squeeze(1)  # (B,)
-        return logits.squeeze(0) if single1 else logits
+        return logits.squeeze(0) if single else logits
 
     @torch.no_grad()
-    def predict_proba(self, x1: Batch, x2: Batch) -> Tensor:
-        """The probability that each pair is the same, in eval mode and without gradients.
+    def predict_proba(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:
+        """Return the probability that each pair is the same, in eval mode and without gradients.
 
         The mode of every submodule is restored afterwards, also after an error.
 
         Args:
             x1: As for calling the model.
             x2: As for calling the model.
+            batch_size: How many pairs go through the model at a time.
 
         Returns:
-            Probabilities in [0, 1], of the logits' shape: `sigmoid(logits)`.
+            Probabilities in [0, 1], of the logits' shape: `sigmoid(logits)`. If the head has K > 1 outputs, they are
+            classes: each row is `softmax(logits)` and sums to 1.
+
+        Raises:
+            ValueError: The head ends in a sigmoid or softmax, so that its outputs are probabilities already; or for
+                the reasons for which calling the model raises.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -177,9 +188,18 @@ class SiameseComparator(AllPairs):
             >>> model.predict_proba(x, x)  # a distance of 0: the head starts at 95 %
             tensor([0.9526])
         """
-        with eval_mode(self):
-            logits: Tensor = self(x1, x2)
-        return logits.sigmoid()
+        batch_size = check_int("predict_proba", "batch_size", batch_size)
+        with eval_mode(self) as model:
+            _refuse_probabilities(model.head, self.fusion.out_features)
+            single = model._check_pairs(x1, x2)
+            if single:
+                logits: Tensor = model(x1, x2)
+            else:
+                starts = range(0, max(count_items("x1", x1), 1), batch_size)
+                parts = [[take_rows(x, start, start + batch_size) for x in (x1, x2)] for start in starts]
+                logits = torch.cat([model(*part) for part in parts])
+        several = logits.ndim > (0 if single else 1)
+        return logits.softmax(-1) if several else logits.sigmoid()
 
     def encode(self, x: Batch, *, side: Side = "left") -> Tensor:
         """Embed items, in the present mode and with gradients.
@@ -199,33 +219,61 @@ class SiameseComparator(AllPairs):
             >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).encode(torch.randn(3, 8)).shape
             torch.Size([3, 4])
         """
+        tower = self._tower(side)
+        if tower.is_single("x", x):
+            return tower.encode(add_batch_dimension(x), name="x").squeeze(0)
+        return tower.encode(x, name="x")
+
+    def _tower(self, side: Side) -> Tower:
+        """One side of the comparison, with the present encoder."""
         if side not in ("left", "right"):
             raise ValueError(f"side must be 'left' or 'right', got {side!r}")
-        single = _is_single("x", x, self.item_ndim if side == "left" else self.right_item_ndim)
-        embedding = self._encode(add_batch_dimension(x) if single else x, side, name="x", given=x)
-        return embedding.squeeze(0) if single else embedding
+        if hasattr(type(self), "unshard") and type(first_parameter(self.head)).__name__ == "DTensor":
+            raise RuntimeError(
+                "the model is sharded by fully_shard, and only calling the model gathers its weights: to call another "
+                "method, such as encode, pass it to torch.distributed.fsdp.register_fsdp_forward_method(model, "
+                "'encode') first"
+            )
+        if side == "left" or self.right_encoder is None:
+            return Tower(self.encoder, self.fusion.in_features, self.item_ndim)
+        return Tower(self.right_encoder, self.fusion.in2_features, self.right_item_ndim)
 
-    def _encode_both(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
-        size1, size2 = count_items("x1", x1), count_items("x2", x2)
-        if size1 != size2:
+    def _check_pairs(self, x1: Batch, x2: Batch) -> bool:
+        """Whether `x1` and `x2` are one pair without a batch dimension; raise unless they are pairs."""
+        left, right = self._tower("left"), self._tower("right")
+        single = left.is_single("x1", x1)
+        if single != right.is_single("x2", x2):
+            raise ValueError(
+                f"x1 and x2 must both be batches or both be single items, got x1 of {describe(x1)} and x2 of "
+                f"{describe(x2)}, where items have {left.item_ndim} and {right.item_ndim} dimensions"
+            )
+        if not single and (size1 := count_items("x1", x1)) != (size2 := count_items("x2", x2)):
             raise ValueError(
                 f"x1 and x2 must hold the same number of items, got {size1} (x1 of {describe(x1)}) "
                 f"and {size2} (x2 of {describe(x2)})"
             )
-        if self.tied and fit_together(x1, x2):
-            u, v = self._encode(concatenate(x1, x2), "left", name="x1", given=x1).tensor_split(2)  # each (B, D)
-            return u, v
-        return (
-            self._encode(x1, "left", name="x1", given=x1),
-            self._encode(x2, "right", name="x2", given=x2),
-        )
+        return single
 
-    @override
-    def _encode(self, x: Batch, side: Side, *, name: str, given: Batch) -> Tensor:
-        encoder, width, item_ndim = self.encoder, self.fusion.in_features, self.item_ndim
-        if side == "right" and self.right_encoder is not None:
-            encoder, width, item_ndim = self.right_encoder, self.fusion.in2_features, self.right_item_ndim
-        return run_encoder(encoder, x, width, name=name, given=given, item_ndim=item_ndim)
+    def _encode_both(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
+        left = self._tower("left")
+        if self.tied and self.joint_pass and fit_together(x1, x2):
+            u, v = left.encode(concatenate(x1, x2), name="x1", given=x1).tensor_split(2)  # each (B, D)
+        else:
+            u, v = left.encode(x1, name="x1"), self._tower("right").encode(x2, name="x2")
+        return self._in_model_dtype(u), self._in_model_dtype(v)
+
+    def _in_model_dtype(self, embeddings: Tensor) -> Tensor:
+        """Embeddings in the dtype of fusion and head, if theirs is narrower, as under an autocast in the encoder."""
+        weight = first_parameter(self.fusion)
+        weight = first_parameter(self.head) if weight is None else weight
+        if weight is None or weight.dtype == embeddings.dtype or torch.is_autocast_enabled(embeddings.device.type):
+            return embeddings
+        if torch.promote_types(embeddings.dtype, weight.dtype) != weight.dtype:
+            raise ValueError(
+                f"SiameseComparator expects embeddings of the dtype of its fusion and head, got {embeddings.dtype} "
+                f"embeddings and {weight.dtype} weights: convert one to the other"
+            )
+        return embeddings.to(weight.dtype)
 
     @override
     def extra_repr(self) -> str:
@@ -260,14 +308,21 @@ def _item_ndim(encoder: nn.Module, given: int | None) -> int | None:
     return None if ndim is None else check_int("SiameseComparator", "item_ndim", ndim, least=0)
 
 
-def _is_single(name: str, x: Batch, item_ndim: int | None) -> bool:
-    """Whether `x` is one item without its batch dimension; never, where `item_ndim` is not known."""
-    if item_ndim is None:
-        return False
-    ndims = {tensor.ndim for tensor in tensors(name, x)}
-    if ndims not in ({item_ndim}, {item_ndim + 1}):
+def _refuse_probabilities(head: nn.Module, features: int) -> None:
+    """Raise if a head with a class of its own ends in a sigmoid or softmax. `check_head` knows the layers of torch."""
+    weight = first_parameter(head)
+    if weight is None or all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            fused = torch.zeros(2, features, dtype=weight.dtype, device=weight.device, requires_grad=True)
+            node = head.forward(fused).grad_fn
+        except Exception:  # calling the model reports what is wrong
+            return
+    while node is not None and node.name().startswith(_RESHAPES):
+        node = node.next_functions[0][0]
+    if node is not None and node.name().startswith(_PROBABILITIES):
         raise ValueError(
-            f"{name} must have {item_ndim + 1} dimensions (a batch of items) or {item_ndim} (one item), "
-            f"since item_ndim={item_ndim}, got {describe(x)}"
+            f"predict_proba expects a head that returns logits, got {type(head).__name__}, which ends in "
+            f"{node.name().partition('Backward')[0].lower()}: remove it, and train with a loss that takes logits"
         )
-    return ndims == {item_ndim}

@@ -1,11 +1,81 @@
-"""Image encoders: any classification backbone of torchvision, without its classifier."""
+"""Encoders: torchvision models without their classifier, and transformers with a pooled output."""
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
+from typing_extensions import override
 
-from pairfuse._checks import check_int, unknown_name
+from pairfuse._checks import check_int, check_module, unknown_name
+
+
+class Pooled(nn.Module):
+    """Return one embedding per item from a model of the transformers library.
+
+    Such a model returns a `ModelOutput` of several tensors, most of them with a vector for each token. `Pooled` calls
+    it and makes one tensor `(B, D)`.
+
+    Args:
+        model: A module whose output has `last_hidden_state` `(B, L, D)`, such as `AutoModel.from_pretrained(...)`.
+        pooling: How the embedding is made.
+
+            - `"mean"`: the mean over the tokens. Padding is left out if the input has an `attention_mask` `(B, L)`.
+            - `"cls"`: the vector of the first token.
+            - Any other name is that of an output which is an embedding already, such as `"pooler_output"` or
+              `"image_embeds"`.
+        embedding_dim: Width D of the embedding. By default that of the model, `model.config.hidden_size`.
+
+    Shape:
+        - x: a mapping such as a tokenizer's output, passed as keyword arguments; or a tensor, such as pixels
+        - Output: `(B, D)`
+
+    Raises:
+        TypeError: `model` is not a module.
+        ValueError: The width is not known, or the model's output has no tensor of that name.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> from transformers import BertConfig, BertModel  # doctest: +SKIP
+        >>> encoder = pf.encoders.Pooled(BertModel(BertConfig()))  # doctest: +SKIP
+        >>> tokens = {"input_ids": torch.tensor([[101, 7, 102]]), "attention_mask": torch.ones(1, 3)}
+        >>> pf.SiameseComparator(encoder)(tokens, tokens).shape  # doctest: +SKIP
+        torch.Size([1])
+    """
+
+    def __init__(self, model: nn.Module, pooling: str = "mean", *, embedding_dim: int | None = None) -> None:
+        super().__init__()
+        check_module("Pooled", "model", model)
+        width = getattr(getattr(model, "config", None), "hidden_size", None) if embedding_dim is None else embedding_dim
+        if width is None:
+            raise ValueError(f"Pooled cannot find the width of {type(model).__name__}: pass embedding_dim=...")
+        self.model, self.pooling = model, pooling
+        self.embedding_dim = check_int("Pooled", "embedding_dim", width)
+
+    @override
+    def forward(self, x: Tensor | Mapping[str, Tensor], /) -> Tensor:
+        """Embed a batch: `(B, D)`."""
+        output = self.model(**x) if isinstance(x, Mapping) else self.model(x)
+        name = "last_hidden_state" if self.pooling in ("mean", "cls") else self.pooling
+        states: Tensor | None = getattr(output, name, None)  # (B, L, D), or (B, D) of any other name
+        if states is None:
+            raise ValueError(
+                f"Pooled expects {type(self.model).__name__} to return {name}, got {type(output).__name__} with "
+                f"{', '.join(getattr(output, 'keys', list)()) or 'no names'}: choose another pooling"
+            )
+        if self.pooling == "cls":
+            return states[:, 0]
+        if self.pooling != "mean":
+            return states
+        mask = x.get("attention_mask") if isinstance(x, Mapping) else None
+        if mask is None:
+            return states.mean(1)
+        weights = mask.unsqueeze(-1).to(states.dtype)  # (B, L, 1)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"pooling={self.pooling!r}, embedding_dim={self.embedding_dim}"
 
 
 def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = None) -> nn.Module:

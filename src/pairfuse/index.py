@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 from pairfuse._checks import check_finite, check_int, check_top_k, require_package
-from pairfuse.all_pairs import Items, Side
 from pairfuse.comparator import SiameseComparator
+from pairfuse.items.reading import Items
+from pairfuse.items.tower import Side
 from pairfuse.scoring import TopK
 
 __all__ = ["FaissIndex"]

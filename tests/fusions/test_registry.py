@@ -59,7 +59,22 @@ def test_register_and_make(registry_restored):
 @pytest.mark.parametrize("name", ["product", "PRODUCT", "abs_diff"])
 def test_a_taken_name(name):
     with pytest.raises(ValueError, match=r"already registered as '(product|abs-diff)' \((Product|AbsDiff)\)"):
-        pf.register_fusion(name)(pf.fusions.Product)
+        pf.register_fusion(name)(pf.fusions.Bilinear)
+
+
+def test_register_again(registry_restored):
+    """A notebook cell that is run again replaces its own class, and no other."""
+
+    def run_cell():
+        @pf.register_fusion("cell")
+        class Mine(pf.fusions.Product):
+            pass
+
+        return Mine
+
+    first, second = run_cell(), run_cell()
+    assert first is not second
+    assert type(pf.make_fusion("cell", 4)) is second
 
 
 @pytest.mark.parametrize("name", [3, "", " ", pf.fusions.Product])

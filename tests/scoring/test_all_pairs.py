@@ -124,17 +124,17 @@ LINEAR = pf.SiameseComparator(nn.Linear(3, 3), "product")
         (
             lambda: MODEL.topk(DataLoader(GOOD, 2, shuffle=True), GOOD, 1),
             ValueError,
-            "queries must keep its order, got a DataLoader that shuffles: pass shuffle=False",
+            "queries must give all its items in order, got a DataLoader with a RandomSampler: pass shuffle=False",
         ),
         (
             lambda: MODEL.topk(GOOD, DataLoader(GOOD, 3, drop_last=True), 1),
             ValueError,
-            "gallery must give all 4 items, got a DataLoader with drop_last=True",
+            "gallery must give all its items in order, got a DataLoader with drop_last=True",
         ),
         (
-            lambda: LINEAR.score_matrix(TensorDataset(GOOD, torch.ones(4)), GOOD),
+            lambda: LINEAR.score_matrix(TensorDataset(GOOD, torch.ones(4, 2)), GOOD),
             ValueError,
-            "x1 is [shape (4, 3), shape (4,)]: if the encoder takes only the first, pass that alone",
+            "x1 is [shape (4, 3), shape (4, 2)]: if the encoder takes only the first, pass that alone",
         ),
         (
             lambda: MODEL.score_matrix(["a", "b"], GOOD),

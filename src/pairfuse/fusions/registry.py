@@ -23,7 +23,8 @@ def _key(name: str) -> str:
 def register_fusion(name: str) -> Callable[[F], F]:
     """Register a `Fusion` class under a name, as a class decorator.
 
-    Upper and lower case, `-` and `_` are the same in a name, here and in `make_fusion`.
+    Upper and lower case, `-` and `_` are the same in a name, here and in `make_fusion`. If a class of the same module and
+    qualified name is registered again, as when a notebook cell is run twice, the new class replaces the old one.
 
     Args:
         name: The name by which `make_fusion` and `SiameseComparator` know the class.
@@ -33,7 +34,7 @@ def register_fusion(name: str) -> Callable[[F], F]:
 
     Raises:
         TypeError: What is decorated is not a subclass of `Fusion`, or the name is no name.
-        ValueError: The name is taken.
+        ValueError: The name belongs to another class.
 
     Examples:
         >>> import pairfuse as pf
@@ -51,10 +52,11 @@ def register_fusion(name: str) -> Callable[[F], F]:
     def register(fusion: F) -> F:
         if not (isinstance(fusion, type) and issubclass(fusion, Fusion)):
             raise TypeError(f"register_fusion expects a subclass of pairfuse.Fusion, got {fusion!r}")
-        if _key(name) in _FUSIONS:
+        known = _FUSIONS.get(_key(name), fusion)
+        if (known.__module__, known.__qualname__) != (fusion.__module__, fusion.__qualname__):
             raise ValueError(
-                f"a fusion is already registered as {_key(name)!r} ({_FUSIONS[_key(name)].__name__}): "
-                f"choose another name for {fusion.__name__} (in a notebook, restart the kernel to define it anew)"
+                f"a fusion is already registered as {_key(name)!r} ({known.__name__}): choose another name for "
+                f"{fusion.__name__}"
             )
         _FUSIONS[_key(name)] = fusion
         return fusion

@@ -1,26 +1,54 @@
 """Batches of items: a tensor, or nested mappings, tuples and lists of tensors, batch first."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from numbers import Number
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils.data import DataLoader, Dataset
 
 Batch = Any  # a Tensor, or a mapping, tuple or list of Batches; a recursive alias would type no better
 
+KINDS = "a tensor, or nested dicts, tuples or lists of tensors"
+
 
 def tensors(name: str, batch: Batch) -> list[Tensor]:
-    """Every tensor of a batch, in a fixed order; anything else that it holds raises a `TypeError`."""
-    if isinstance(batch, Tensor):
+    """Return every tensor of a batch, in a fixed order; raise a `TypeError` for anything else in it."""
+    if isinstance(batch, Tensor) and batch.layout == torch.strided and not batch.is_nested:
         return [batch]
-    if isinstance(batch, Mapping):
+    if isinstance(batch, Mapping) and not is_tensordict(batch):
         batch = batch.values()
-    elif not isinstance(batch, (tuple, list)):
-        raise TypeError(
-            f"{name} must be a tensor, or nested dicts, tuples or lists of tensors, got {type(batch).__name__}"
-        )
+    elif isinstance(batch, PackedSequence) or not isinstance(batch, (tuple, list)):
+        raise wrong_kind(name, KINDS, batch)
     return [tensor for part in batch for tensor in tensors(name, part)]
+
+
+def wrong_kind(name: str, rule: str, value: Any) -> TypeError:
+    """The error for a value that cannot be read as items, with what to do where that is known."""
+    kind, advice = type(value).__name__, ""
+    if isinstance(value, PackedSequence):
+        advice = "pass (padded, lengths), and call pack_padded_sequence in the encoder"
+    elif isinstance(value, Tensor) and value.is_nested:
+        rule, kind, advice = "a dense tensor", "a nested one", "use torch.nested.to_padded_tensor"
+    elif isinstance(value, Tensor):
+        rule, kind, advice = "a dense tensor", f"layout {value.layout}", "use .to_dense()"
+    elif is_tensordict(value):
+        advice = "use .to_dict()"
+    elif isinstance(value, Number) or hasattr(value, "__array__"):
+        advice = "use torch.as_tensor"  # also what a tokenizer returns without return_tensors="pt"
+    elif isinstance(value, (DataLoader, Dataset)):
+        advice = "pass one batch of it"
+    elif hasattr(value, "__next__"):
+        advice = "join its items with torch.stack(list(...)), or write an IterableDataset"
+    return TypeError(f"{name} must be {rule}, got {kind}{advice and ': '}{advice}")
+
+
+def is_tensordict(value: Any) -> bool:
+    """Whether a value is a TensorDict or a tensorclass, which iterate over rows."""
+    return hasattr(value, "batch_size") and hasattr(value, "to_tensordict")
 
 
 def count_items(name: str, batch: Batch) -> int:
@@ -46,7 +74,8 @@ def combine(function: Callable[..., Tensor], *batches: Batch) -> Batch:
     if isinstance(first, Tensor):
         return function(*batches)
     if isinstance(first, Mapping):
-        combined: Any = {} if type(first) is dict else copy.copy(first)  # a tokenizer's output keeps its class
+        keeps_class = isinstance(first, MutableMapping) and type(first) is not dict  # such as a tokenizer's output
+        combined: Any = copy.copy(first) if keeps_class else {}
         for key in first:
             combined[key] = combine(function, *[batch[key] for batch in batches])
         return combined
@@ -73,6 +102,11 @@ def concatenate(x1: Batch, x2: Batch) -> Batch:
 def add_batch_dimension(x: Batch) -> Batch:
     """A single item as a batch of one."""
     return combine(_unsqueeze, x)
+
+
+def take_rows(x: Batch, start: int, stop: int) -> Batch:
+    """The items from `start` up to `stop`, as a batch."""
+    return combine(lambda tensor: tensor[start:stop], x)
 
 
 def _cat(x1: Tensor, x2: Tensor) -> Tensor:

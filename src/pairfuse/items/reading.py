@@ -1,99 +1,108 @@
-"""Embedding many items: a tensor, a data set or a data loader, batch by batch."""
+"""Reading many items batch by batch: from a batch, a data set or a data loader."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from numbers import Number
+from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-)
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
-from pairfuse._checks import check_int
-from pairfuse._progress import show_progress
-from pairfuse.items.batches import Batch, combine, count_items, tensors
+from pairfuse.items.batches import Batch, count_items, is_tensordict, take_rows, wrong_kind
 
+Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
+"""Many items: a batch, a data set or a data loader.
 
-def encode_items(
-    encode: Callable[[Batch], Tensor],
-    name: str,
-    items: Any,
-    *,
-    batch_size: int,
-    progress: bool,
-    device: torch.device | None,
-) -> Tensor:
-    """The embeddings of all items, `(N, D)`: each item is encoded once."""
-    batch_size = check_int(f"encoding {name}", "batch_size", batch_size)
-    batches: Iterable[Batch] = _batches(name, items, batch_size)
-    if progress:
-        batches = show_progress(batches, f"encoding {name}", _count_batches(items, batch_size))
-    embeddings = [encode(_on(device, name, batch)) for batch in batches]
-    if not embeddings:
-        raise ValueError(f"{name} must hold at least one item, got none")
-    return embeddings[0] if len(embeddings) == 1 else _join(embeddings)
+- **A batch** is a tensor, or nested mappings, tuples or lists of tensors, batch first. The encoder gets all of it, as
+  when you call the model.
+- **A data set** is a `Dataset` or `IterableDataset` of torch, or any object with `__getitem__` and `__len__`. It gives
+  items, or `(item, label)`.
+- **A `DataLoader`** gives batches of a data set. Results are indexed by position, so it must give all items in order:
+  any sampler other than a `SequentialSampler` is an error.
+
+Labels are left out: if a data set or loader gives a tuple or list of two parts, and the second part is one number or
+string for each item (a tensor of shape `(B,)` or `(B, 1)`, or a list of such values), only the first part is an item.
+If the second part belongs to the item, such as the lengths in `(ids, lengths)`, let the data set give a dict, a named
+tuple or `((ids, length), label)`. A tuple of one part, as a `TensorDataset` of one tensor gives it, is that part.
+"""
 
 
-def _join(embeddings: list[Tensor]) -> Tensor:
-    """All rows as one tensor; each batch is freed as soon as it is copied, so that memory is not needed twice."""
-    joined = embeddings[0].new_empty(sum(map(len, embeddings)), embeddings[0].shape[1])
-    embeddings.reverse()
-    start = 0
-    while embeddings:
-        batch = embeddings.pop()
-        joined[start : start + len(batch)] = batch
-        start += len(batch)
-    return joined
-
-
-def _batches(name: str, items: Any, batch_size: int) -> Iterator[Batch]:
+def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Batch, bool]]:
+    """The items batch by batch, each checked to be a batch, and whether labels were left out of it."""
     if isinstance(items, (Tensor, Mapping, list, tuple)):
         for start in range(0, count_items(name, items), batch_size):
-            yield combine(lambda tensor, at=start: tensor[at : at + batch_size], items)
+            yield take_rows(items, start, start + batch_size), False
         return
-    if not isinstance(items, (DataLoader, Dataset)):
-        advice = ": use torch.as_tensor" if hasattr(items, "__array__") else ""
-        raise TypeError(
-            f"{name} must be a tensor, nested dicts, tuples or lists of tensors, a Dataset or a DataLoader of items, "
-            f"got {type(items).__name__}{advice}"
+    if not (isinstance(items, (DataLoader, Dataset)) or _is_data_set(items)):
+        raise wrong_kind(
+            name, "a tensor, nested dicts, tuples or lists of tensors, a Dataset or a DataLoader of items", items
         )
-    if isinstance(items, DataLoader):
-        _check_order(name, items)
     loader = items if isinstance(items, DataLoader) else DataLoader(items, batch_size)
-    for batch in loader:
-        yield batch[0] if isinstance(batch, (list, tuple)) and len(batch) == 1 else batch  # a TensorDataset's tuple
+    due, read = _count_in_order(name, loader), 0
+    for given in loader:
+        parts = len(given) if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") else 0
+        labelled = parts == 2 and _are_labels(given[1])
+        batch = given[0] if labelled or parts == 1 else given
+        read += count_items(name, batch)
+        yield batch, labelled
+    if due is not None and read != due:
+        raise _incomplete(name, f"{read} of {due} items", "check the collate_fn of the DataLoader")
 
 
-def known_length(items: Any) -> int | None:
-    """How many items there are, where that can be told before they are read."""
-    if isinstance(items, Tensor) and items.ndim > 0:
-        return len(items)
-    return len(items) if isinstance(items, Dataset) and hasattr(items, "__len__") else None
+def known_length(items: Items) -> int | None:
+    """How many items there are, where that is known before they are read."""
+    if isinstance(items, DataLoader):
+        return None if items.batch_sampler is None else known_length(items.dataset)
+    if isinstance(items, IterableDataset):
+        return None
+    if isinstance(items, Dataset) or _is_data_set(items):
+        return len(items) if hasattr(items, "__len__") else None
+    if is_tensordict(items):
+        return None
+    while isinstance(items, (Mapping, list, tuple)) and len(items) > 0:
+        items = next(iter(items.values() if isinstance(items, Mapping) else items))
+    return items.shape[0] if isinstance(items, Tensor) and not items.is_nested and items.ndim > 0 else None
 
 
-def _count_batches(items: Any, batch_size: int) -> int | None:
+def count_batches(items: Items, batch_size: int) -> int | None:
+    """How many batches `read_batches` gives, where that is known before they are read."""
     if isinstance(items, DataLoader):
         return None if isinstance(items.dataset, IterableDataset) else len(items)
     length = known_length(items)
     return None if length is None else math.ceil(length / batch_size)
 
 
-def _check_order(name: str, loader: DataLoader[Any]) -> None:
-    """Raise if a loader gives its items in a random order, or not all: an index would then mean nothing."""
-    if isinstance(loader.sampler, (RandomSampler, WeightedRandomSampler, SubsetRandomSampler)):
-        raise ValueError(f"{name} must keep its order, got a DataLoader that shuffles: pass shuffle=False")
-    if loader.drop_last and not isinstance(loader.dataset, IterableDataset):
-        count, size = len(loader.sampler), loader.batch_size  # type: ignore[arg-type]
-        if size is not None and count % size:
-            raise ValueError(f"{name} must give all {count} items, got a DataLoader with drop_last=True: pass False")
+def _is_data_set(items: Any) -> bool:
+    """Whether an object that is not torch's `Dataset` can be read as one."""
+    reads = all(hasattr(type(items), method) for method in ("__getitem__", "__len__"))
+    other = isinstance(items, (str, bytes, Tensor, Mapping, list, tuple)) or hasattr(items, "__array__")
+    return reads and not other and not is_tensordict(items)
 
 
-def _on(device: torch.device | None, name: str, batch: Batch) -> Batch:
-    tensors(name, batch)  # or raise: nothing else can be moved
-    return batch if device is None else combine(lambda tensor: tensor.to(device), batch)
+def _are_labels(part: Any) -> bool:
+    if isinstance(part, Tensor):
+        return part.ndim == 1 or (part.ndim == 2 and part.shape[1] == 1)
+    return isinstance(part, (list, tuple)) and all(isinstance(label, (Number, str)) for label in part)
+
+
+def _count_in_order(name: str, loader: DataLoader[Any]) -> int | None:
+    """How many items a loader gives, if that is known; raise unless it is known to give all of them in order."""
+    count, drops = None, loader.drop_last
+    if not isinstance(loader.dataset, IterableDataset):
+        total: int = len(loader.dataset)  # type: ignore[arg-type]
+        sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+        order, drops = sampler, False
+        if type(sampler) is BatchSampler:  # else an element of the data set may be a batch of any size
+            count, order, drops = total, sampler.sampler, sampler.drop_last and total % sampler.batch_size > 0
+        if type(order) is not SequentialSampler or len(order) != total:
+            advice = "pass shuffle=False and no sampler, or the data set itself"
+            raise _incomplete(name, f"a DataLoader with a {type(order).__name__}", advice)
+    if drops:
+        raise _incomplete(name, "a DataLoader with drop_last=True", "pass drop_last=False")
+    if not loader.in_order:
+        raise _incomplete(name, "a DataLoader with in_order=False", "pass in_order=True")
+    return count
+
+
+def _incomplete(name: str, got: str, advice: str) -> ValueError:
+    return ValueError(f"{name} must give all its items in order, got {got}: {advice}")

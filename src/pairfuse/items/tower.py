@@ -1,19 +1,147 @@
-"""How a comparator runs an encoder that it knows nothing about: its width, its call, its errors."""
+"""One side of a comparison: an encoder, how it is called, and what is known of it."""
 
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pairfuse._checks import check_encoded
-from pairfuse.items.batches import Batch, count_items, describe
+from pairfuse._checks import check_encoded, check_int
+from pairfuse._progress import show_progress
+from pairfuse.items.batches import Batch, combine, count_items, describe, tensors
+from pairfuse.items.reading import Items, count_batches, read_batches
+
+Side = Literal["left", "right"]
 
 _WIDTH_ATTRIBUTES = ("embedding_dim", "num_features", "out_features")
 
 
+@dataclass(frozen=True)
+class Tower:
+    """One side of a comparison: an encoder and what is known of it.
+
+    Attributes:
+        encoder: Any module from a batch of B items to embeddings `(B, D)`. A mapping is passed as keyword arguments if
+            `forward` takes them; see `takes_keywords`.
+        width: Width D of the embeddings.
+        item_ndim: The number of dimensions of one item, if it is known.
+    """
+
+    encoder: nn.Module
+    width: int
+    item_ndim: int | None
+
+    def is_single(self, name: str, x: Batch) -> bool:
+        """Whether `x` is one item without its batch dimension. False if `item_ndim` is not known."""
+        if self.item_ndim is None:
+            return False
+        ndims = {tensor.ndim for tensor in tensors(name, x)}
+        if ndims not in ({self.item_ndim}, {self.item_ndim + 1}):
+            raise ValueError(
+                f"{name} must have {self.item_ndim + 1} dimensions (a batch of items) or {self.item_ndim} (one item), "
+                f"since item_ndim={self.item_ndim}, got {describe(x)}"
+            )
+        return ndims == {self.item_ndim}
+
+    def encode(self, x: Batch, *, name: str, given: Batch = None) -> Tensor:
+        """Embed a batch, in the present mode and with gradients.
+
+        Args:
+            x: A batch of B items.
+            name: The argument that errors name.
+            given: The left half of `x`, if `x` joins both sides in one batch. Errors then describe this half.
+
+        Returns:
+            Embeddings `(B, width)`.
+
+        Raises:
+            TypeError: `x` is not a batch, or the encoder does not return a tensor.
+            ValueError: The encoder cannot take `x`, for a known reason, or returns another shape.
+        """
+        items = count_items(name, x)
+        joint, given = given is not None, x if given is None else given
+        owner = f"encoder {type(self.encoder).__name__}"
+        hint = partial(_hint, self, name, given)  # called only after an error
+        keywords = isinstance(x, Mapping) and takes_keywords(self.encoder, x)
+        try:
+            embeddings: Any = self.encoder(**x) if keywords else self.encoder(x)
+        except Exception as error:
+            cause = "" if isinstance(error, (torch.OutOfMemoryError, KeyError)) else hint(error)
+            if cause and isinstance(error, (RuntimeError, ValueError, TypeError, AttributeError)):
+                raise ValueError(f"{owner} cannot take {name}: {str(error) or type(error).__name__}{cause}") from error
+            note = f"{owner} was given {name}: {describe(given)}"
+            if joint:
+                note += (
+                    f", joined with x2 to a batch of {items} items. For an encoder that takes only batches of "
+                    f"{items // 2}, such as an exported one, pass joint_pass=False to SiameseComparator"
+                )
+            error.add_note(note)
+            raise
+        check_encoded(owner, embeddings, items, self.width, hint)
+        return embeddings  # type: ignore[no-any-return]
+
+    def encode_items(self, name: str, items: Items, *, batch_size: int, progress: bool) -> Tensor:
+        """Embed many items, each once, on the encoder's device. The caller sets eval mode and `no_grad`.
+
+        Args:
+            name: The argument that errors name.
+            items: N items; see `Items`.
+            batch_size: How many items the encoder sees at a time. A `DataLoader` has its own.
+            progress: Show a progress bar; needs tqdm.
+
+        Returns:
+            Embeddings `(N, width)`.
+
+        Raises:
+            TypeError: The items are of the wrong kind.
+            ValueError: There are none, they are a single item, or a loader does not give all of them in order.
+        """
+        batch_size = check_int(f"encoding {name}", "batch_size", batch_size)
+        parameter = first_parameter(self.encoder)
+        batches = read_batches(name, items, batch_size)
+        steps = show_progress(batches, f"encoding {name}", count_batches(items, batch_size)) if progress else batches
+        embeddings = []
+        for batch, labelled in steps:
+            if self.is_single(name, batch):
+                raise ValueError(
+                    f"{name} must be a batch of items, got one item of {describe(batch)}: pass {name}[None]"
+                )
+            if parameter is not None:
+                batch = combine(lambda tensor: tensor.to(parameter.device), batch)
+            try:
+                embeddings.append(self.encode(batch, name=name))
+            except Exception as error:
+                if labelled:
+                    error.add_note(f"the second part of what {name} gives was read as labels; see pairfuse.items.Items")
+                raise
+        if not embeddings:
+            raise ValueError(f"{name} must hold at least one item, got none")
+        return embeddings[0] if len(embeddings) == 1 else _join(embeddings)
+
+
+def takes_keywords(encoder: nn.Module, x: Mapping[Any, Any]) -> bool:
+    """Whether an encoder takes a mapping as keyword arguments, `encoder(**x)`, as the models of transformers do.
+
+    True if `forward(**x)` fits the signature and at least one of the keys is the name of a parameter. A wrapper that
+    passes on whatever it gets, `forward(*args, **kwargs)`, counts as the only module that it wraps.
+    """
+    try:
+        signature = inspect.signature(encoder.forward)
+        signature.bind(**x)
+    except (TypeError, ValueError):  # does not fit; has no signature
+        return False
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    children = list(encoder.children())
+    if kinds <= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} and len(children) == 1:
+        return takes_keywords(children[0], x)
+    return any(parameter in x for parameter in signature.parameters)
+
+
 def declared_width(encoder: nn.Module) -> int | None:
-    """The width that an encoder tells of itself."""
+    """The width that an encoder declares."""
     widths = (getattr(encoder, attribute, None) for attribute in _WIDTH_ATTRIBUTES)
     return next((width for width in widths if isinstance(width, int)), None)
 
@@ -25,7 +153,7 @@ def last_linear_width(encoder: nn.Module) -> int | None:
 
 
 def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, of_fusion: int | None) -> int:
-    """The width that is given, or that the encoder tells, or that a given fusion has, or a guess."""
+    """The width that is given, or that the encoder declares, or that a given fusion has, or a guess."""
     for width in (embedding_dim, declared_width(encoder), of_fusion, last_linear_width(encoder)):
         if width is not None:
             return width
@@ -36,43 +164,44 @@ def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, 
     )
 
 
-def first_parameter(encoder: nn.Module) -> Tensor | None:
-    """The floating-point parameter that stands for an encoder's device and dtype."""
-    return next((parameter for parameter in encoder.parameters() if parameter.is_floating_point()), None)
+def first_parameter(module: nn.Module) -> Tensor | None:
+    """The floating-point parameter that stands for a module's device and dtype."""
+    return next((parameter for parameter in module.parameters() if parameter.is_floating_point()), None)
 
 
-def run_encoder(encoder: nn.Module, x: Batch, width: int, *, name: str, given: Batch, item_ndim: int | None) -> Tensor:
-    """Embed a batch `x`: `(B, width)`. Errors speak of `given`, which the user passed as `name`."""
-    owner = f"encoder {type(encoder).__name__}"
-    hint = partial(_hint, encoder, name, given, item_ndim)  # called only where something is wrong
-    try:
-        embeddings: Any = encoder(x)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # what layers raise for a wrong input
-        nested = isinstance(given, (list, tuple))
-        cause = hint() if nested or isinstance(error, (RuntimeError, ValueError)) else ""
-        if not cause or isinstance(error, torch.OutOfMemoryError):
-            error.add_note(f"{owner} was given {name}: {describe(given)}")
-            raise
-        raise ValueError(f"{owner} cannot take {name}: {error}{cause}") from error
-    check_encoded(owner, embeddings, count_items(name, x), width, hint)
-    return embeddings  # type: ignore[no-any-return]
+def _join(embeddings: list[Tensor]) -> Tensor:
+    """All rows as one tensor. Each batch is freed as soon as it is copied, so that memory is not needed twice."""
+    joined = embeddings[0].new_empty(sum(map(len, embeddings)), embeddings[0].shape[1])
+    embeddings.reverse()
+    start = 0
+    while embeddings:
+        batch = embeddings.pop()
+        joined[start : start + len(batch)] = batch
+        start += len(batch)
+    return joined
 
 
-def _hint(encoder: nn.Module, name: str, given: Batch, item_ndim: int | None) -> str:
-    """What is probably wrong with an input that an encoder could not digest; empty if nothing is known."""
+def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None) -> str:
+    """What is probably wrong with an input that an encoder could not take, or "" if that is not known."""
     if isinstance(given, (list, tuple)):
         return (
             f". {name} is {describe(given)}: if the encoder takes only the first, pass that alone (a data set without "
             "its labels); if these are items, stack them with torch.stack"
         )
-    if not isinstance(given, Tensor):
+    wrong_type = isinstance(error, (TypeError, AttributeError))
+    if isinstance(given, Mapping):
+        if not wrong_type or takes_keywords(tower.encoder, given):
+            return ""
+        return f". {name} is {describe(given)}: forward does not take these keys as keyword arguments, nor a mapping"
+    if wrong_type:
         return ""
     if given.dtype == torch.uint8:
         return f". {name} is of dtype uint8: convert images to float in [0, 1] first, as in {name}.float() / 255"
-    parameter = first_parameter(encoder)
-    if parameter is not None and given.is_floating_point() and given.dtype != parameter.dtype:
+    parameter = first_parameter(tower.encoder)
+    of_dtype = given.is_floating_point() or any(words in str(error) for words in ("type", "not implemented for"))
+    if parameter is not None and of_dtype and given.dtype != parameter.dtype:
         return f". {name} is of dtype {given.dtype}, the encoder of {parameter.dtype}: convert one to the other"
-    if item_ndim is None and given.ndim in (1, 3):
+    if tower.item_ndim is None and given.ndim in (1, 3):
         items, *item = given.shape
         return (
             f". {name} of {describe(given)} was read as a batch of {items} items of shape {tuple(item)}: "
