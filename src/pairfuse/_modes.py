@@ -78,9 +78,7 @@ def _can_be_viewed(model: nn.Module) -> bool:
 
 def _values_to_search(module: nn.Module) -> Iterator[Any]:
     for name, value in vars(module).items():
-        if name not in _OF_TORCH and name not in ("train", "eval"):
-            yield value
-        elif name.endswith("_hooks"):
+        if (name not in _OF_TORCH and name not in ("train", "eval")) or name.endswith("_hooks"):
             yield value
 
 

@@ -1,14 +1,17 @@
 """`SiameseComparator`: encode two inputs, fuse the embeddings, score the pair."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._checks import check_int, check_logits, check_module
+from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._modes import eval_mode
-from pairfuse.all_pairs import AllPairs
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.registry import FusionSpec, as_fusion
+from pairfuse.gallery import Gallery, count, encode_items, make_scorer, squeeze_single_output
 from pairfuse.heads import check_head, is_monotone_affine, make_head
 from pairfuse.items.batches import (
     Batch,
@@ -19,7 +22,9 @@ from pairfuse.items.batches import (
     fit_together,
     take_rows,
 )
+from pairfuse.items.reading import Items
 from pairfuse.items.tower import Side, Tower, first_parameter, require_width
+from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 # How autograd names the functions that return probabilities, and those that return the same numbers in another shape.
 _PROBABILITIES = ("SigmoidBackward", "HardsigmoidBackward", "SoftmaxBackward", "LogSigmoidBackward")
@@ -30,7 +35,7 @@ class AdditiveComparatorError(ValueError):
     """A fusion met an affine head that cannot answer "same?" on it: most often a sum `g(u) + h(v)`."""
 
 
-class SiameseComparator(AllPairs):
+class SiameseComparator(nn.Module):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
@@ -223,6 +228,191 @@ class SiameseComparator(AllPairs):
         if tower.is_single("x", x):
             return tower.encode(add_batch_dimension(x), name="x").squeeze(0)
         return tower.encode(x, name="x")
+
+    def encode_items(
+        self, items: Items, *, side: Side = "left", batch_size: int = 256, progress: bool = False
+    ) -> Tensor:
+        """Embed many items, each once, in eval mode and without gradients.
+
+        Args:
+            items: N items: a batch as for calling the model, or a `Dataset` or `DataLoader` of items.
+            side: Which encoder to use, where there are two.
+            batch_size: How many items the encoder gets at a time.
+            progress: If True, show a progress bar; needs tqdm.
+
+        Returns:
+            Embeddings `(N, D)`.
+
+        Raises:
+            TypeError: The items are of the wrong kind.
+            ValueError: There are none, a loader does not give all of them in order, or the side is unknown.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
+            >>> model.encode_items(torch.randn(1000, 8)).shape
+            torch.Size([1000, 4])
+        """
+        return encode_items(self, "items", items, side, batch_size, progress)
+
+    def score_embeddings(self, u: Tensor, v: Tensor, *, max_bytes: int = MAX_BYTES, compile: bool = False) -> Tensor:
+        """Score every left embedding against every right one, as `forward` scores each pair but for rounding.
+
+        In the present mode and with gradients, so that B encoded items train on B² pairs. The first linear layer of the
+        head goes through the algebra of the fusion; most often it is one matrix product. Without gradients the pairs go
+        through the head in blocks, each of which is a batch to a batch norm in train mode: call `eval()` first.
+
+        Args:
+            u: Left embeddings `(N, D)`, such as `encode(x1)`.
+            v: Right embeddings `(M, D2)`.
+            max_bytes: As for [`Gallery`][pairfuse.Gallery]. With gradients everything is kept and the budget ignored.
+            compile: As for `Gallery`.
+
+        Returns:
+            Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs.
+
+        Raises:
+            TypeError: The embeddings are not floating-point.
+            ValueError: The widths do not fit, the embeddings are on another device than the model or of a wider dtype,
+                or the budget is too small for one pair.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
+            >>> model.score_embeddings(torch.randn(3, 4), torch.randn(5, 4)).shape
+            torch.Size([3, 5])
+        """
+        scorer = make_scorer("score_embeddings", self, u, v, max_bytes=max_bytes, compile=compile)
+        return squeeze_single_output(scorer.matrix())
+
+    def score_matrix(self, x1: "Items | Gallery", x2: "Items | Gallery", **options: Any) -> Tensor:
+        """Score all pairs of two sets, each item encoded once: `Gallery(model, x2, **options).scores(x1)`.
+
+        Args:
+            x1: N left items.
+            x2: M right items, or a [`Gallery`][pairfuse.Gallery] of them.
+            **options: Those of `Gallery`: `batch_size`, `max_bytes`, `compile`, `progress`.
+
+        Returns:
+            Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs.
+
+        Raises:
+            TypeError: As for `Gallery`.
+            ValueError: As for `Gallery` and `Gallery.scores`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
+            >>> model.score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
+            torch.Size([3, 5])
+        """
+        gallery, queries = self._gallery("x2", x2, x1, options)
+        return gallery._scores("score_matrix", "x1", queries)
+
+    def iter_score_blocks(self, x1: "Items | Gallery", x2: "Items | Gallery", **options: Any) -> Iterator[ScoreBlock]:
+        """Score all pairs of two sets block by block: `Gallery(model, x2, **options).blocks(x1)`.
+
+        Args:
+            x1: As for `score_matrix`.
+            x2: As for `score_matrix`.
+            **options: As for `score_matrix`.
+
+        Returns:
+            An iterator of `(rows, columns, scores)`, as of `Gallery.blocks`.
+
+        Raises:
+            TypeError: As for `score_matrix`.
+            ValueError: As for `score_matrix`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
+            >>> x = torch.randn(100, 8)
+            >>> sum(block.scores.numel() for block in model.iter_score_blocks(x, x))
+            10000
+        """
+        gallery, queries = self._gallery("x2", x2, x1, options)
+        return gallery._blocks("iter_score_blocks", "x1", queries)
+
+    def topk(
+        self,
+        queries: "Items | Gallery",
+        gallery: "Items | Gallery",
+        k: int,
+        *,
+        exclude_self: bool = False,
+        **options: Any,
+    ) -> TopK:
+        """Find the k items of a gallery with the highest scores: `Gallery(model, gallery, **options).topk(queries, k)`.
+
+        Args:
+            queries: N left items.
+            gallery: M right items, or a [`Gallery`][pairfuse.Gallery] of them.
+            k: How many, at most M.
+            exclude_self: If True, leave out the pairs (i, i): for a set with itself.
+            **options: As for `score_matrix`.
+
+        Returns:
+            `(values, indices)`, both `(N, k)`, best first, as `torch.topk` returns them.
+
+        Raises:
+            TypeError: As for `score_matrix`.
+            ValueError: As for `Gallery` and `Gallery.topk`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Identity(), "squared-diff", embedding_dim=1)
+            >>> x = torch.tensor([[0.0], [1.0], [5.0]])
+            >>> model.topk(x, x, k=1, exclude_self=True).indices.flatten()
+            tensor([1, 0, 1])
+        """
+        k = check_int("topk", "k", k)
+        check_top_k("topk", k, count(queries), count(gallery), exclude_self)  # before anything is encoded
+        known, rest = self._gallery("gallery", gallery, queries, options)
+        return known.topk(rest, k, exclude_self=exclude_self)
+
+    def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
+        """Return the scores as inner products, to serve them elsewhere: in faiss or any vector database.
+
+        A snapshot: later training does not change it.
+
+        Args:
+            origin: A point `(D,)` near the embeddings, such as the mean of the gallery's: `(u − v)²` is expanded around
+                it, and is inaccurate far from it. By default 0; it matters only for squared differences.
+
+        Returns:
+            An `InnerProductForm`: `to_query(u)`, `to_gallery(v)`, and a constant.
+
+        Raises:
+            TypeError: The origin is not a tensor.
+            ValueError: The fusion is not separable (the table of all fusions: "fast path"), the head is not linear with
+                one output, a hook or a patched method alters either, or the origin does not have shape `(D,)`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4), "squared-diff")
+            >>> u, v = torch.randn(3, 4), torch.randn(5, 4)
+            >>> form = model.inner_product_form()
+            >>> scores = form.to_query(u) @ form.to_gallery(v).T + form.constant
+            >>> torch.allclose(scores, model.score_embeddings(u, v), atol=1e-4)
+            True
+        """
+        with eval_mode(self) as model:
+            return inner_product_form(model.fusion, model.head, origin)
+
+    def _gallery(
+        self, name: str, items: "Items | Gallery", queries: "Items | Gallery", options: dict[str, Any]
+    ) -> "tuple[Gallery, Items | Gallery | None]":
+        """Return the gallery of the right items, and the queries: None for the gallery itself."""
+        if isinstance(items, Gallery):
+            if options:
+                raise TypeError(f"{name} is a Gallery, which has its own options: do not pass {', '.join(options)}")
+            if items.model is not self:
+                raise ValueError(f"{name} must be a Gallery of this model, got one of another model")
+            gallery = items
+        else:
+            gallery = Gallery(self, items, name=name, **options)
+        return gallery, None if queries is items and self.tied else queries
 
     def _tower(self, side: Side) -> Tower:
         """One side of the comparison, with the present encoder."""

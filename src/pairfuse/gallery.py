@@ -27,9 +27,9 @@ class Gallery:
         items: M right items: a batch as for calling the model, or a `Dataset` or `DataLoader` of items.
         batch_size: How many items the encoder gets at a time, at least 1.
         max_bytes: How much memory scoring may take besides the embeddings and the result, in bytes.
-        compile: If True, torch.compile fuses what is computed for each pair. This takes some seconds, once for each kind
-            of model; then everything that is not a matrix product, such as `|u − v|` or a hidden layer, is several
-            times faster. Without a compiler there is a warning, and scoring goes on.
+        compile: If True, torch.compile fuses what is computed for each pair. This takes some seconds, once for each
+            kind of model; then everything that is not a matrix product, such as `|u − v|` or a hidden layer, is
+            several times faster. Without a compiler there is a warning, and scoring goes on.
         progress: If True, show progress bars; needs tqdm.
 
     Raises:
@@ -55,6 +55,7 @@ class Gallery:
         max_bytes: int = MAX_BYTES,
         compile: bool = False,
         progress: bool = False,
+        name: str = "items",
     ) -> None:
         _check_comparator("Gallery", model)
         self.model: Any = model
@@ -62,7 +63,7 @@ class Gallery:
         self.max_bytes = check_int("Gallery", "max_bytes", max_bytes)
         self.compile = compile
         self.progress = progress
-        self._embeddings = self._encode("items", items, "right")
+        self._embeddings = self._encode(name, items, "right")
         self._versions = self._encoder_versions()
 
     @property
@@ -161,8 +162,10 @@ class Gallery:
             torch.Size([3, 10])
         """
         k = check_int("topk", "k", k)
-        asked = len(self) if queries is None else known_length(queries)
-        check_top_k("topk", k, len(self) if asked is None else asked, len(self), exclude_self)  # before encoding
+        asked = (
+            len(self) if queries is None else len(queries) if isinstance(queries, Gallery) else known_length(queries)
+        )
+        check_top_k("topk", k, asked, len(self), exclude_self)  # before anything is encoded
         u = self._embed("queries", queries)
         check_finite("topk", queries=u, gallery=self._embeddings)
         check_top_k("topk", k, len(u), len(self), exclude_self)
@@ -208,15 +211,18 @@ class Gallery:
         return [id(x) if x.is_inference() else x._version for x in tensors]
 
 
+def count(items: "Items | Gallery") -> int | None:
+    """Return the number of items, if it is known before they are read."""
+    return len(items) if isinstance(items, Gallery) else known_length(items)
+
+
 def _check_comparator(owner: str, model: object) -> None:
     if not (isinstance(model, nn.Module) and hasattr(model, "_tower")):
         raise TypeError(f"{owner} expects model to be a SiameseComparator, got {type(model).__name__}")
 
 
 @torch.no_grad()
-def encode_items(
-    model: Any, name: str, items: Items, side: Side, batch_size: int, progress: bool
-) -> Tensor:
+def encode_items(model: Any, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:
     """Encode many items, each once, in eval mode and without gradients: `(N, D)`."""
     with eval_mode(model) as still:
         tower: Tower = still._tower(side)

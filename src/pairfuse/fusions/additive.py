@@ -14,8 +14,8 @@ __all__ = ["Concat", "Diff", "Mean", "Sum"]
 class Concat(Separable):
     r"""Put the embeddings side by side: `[u; v]`.
 
-    Not symmetric; width D + D2; values unchanged. **Additive**: an affine head on it computes `g(u) + h(v)`, and no such
-    sum can tell same from different (XNOR), whatever the encoder. `SiameseComparator` therefore refuses the two
+    Not symmetric; width D + D2; values unchanged. **Additive**: an affine head on it computes `g(u) + h(v)`, and no
+    such sum can tell same from different (XNOR), whatever the encoder. `SiameseComparator` therefore refuses the two
     together. A head with a hidden layer can.
 
     Args:

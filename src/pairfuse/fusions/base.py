@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -164,7 +165,7 @@ class Fusion(nn.Module):
 
 
 @cache
-def knows_fuse(cls: type[Fusion], *methods: str) -> bool:
+def knows_fuse(cls: Any, *methods: str) -> bool:
     """True if methods describe the `fuse` that a class uses: at least one is as derived as `fuse` and `forward`.
 
     A subclass or a mix-in that overrides `fuse` alone inherits methods that describe its parent's.
@@ -172,6 +173,6 @@ def knows_fuse(cls: type[Fusion], *methods: str) -> bool:
     return min(map(_depth(cls), methods)) <= min(map(_depth(cls), ("fuse", "forward")))
 
 
-def _depth(cls: type[Fusion]) -> Callable[[str], int]:
+def _depth(cls: type) -> Callable[[str], int]:
     """For a method, the position in the MRO of the class that defines it."""
     return lambda method: next(i for i, base in enumerate(cls.__mro__) if method in vars(base))

@@ -116,9 +116,9 @@ def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
     """`Σ_d w_kd |u_id − v_jd|`: `(N, D)`, `(M, D)` and `(K, D)` → `(N, M, K)`.
 
     For one output these are city-block distances, one over the coordinates with weights above 0 and one over the
-    others, which hold nothing for each pair and coordinate. While torch compiles, one fused kernel holds nothing either.
-    Otherwise, for several outputs or with gradients (the distance's kernel is slow there and gives no gradient for
-    weights that are 0), the differences themselves are made: N · M · D numbers.
+    others; they hold no number for each pair and coordinate, nor does the fused kernel while torch compiles. Otherwise,
+    for several outputs or with gradients (the distance's kernel is slow there and gives no gradient for weights that
+    are 0), the differences themselves are made: N · M · D numbers.
     """
     gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (u, v, weight))
     if torch.compiler.is_compiling() or gradients or len(weight) > 1:

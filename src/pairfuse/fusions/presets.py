@@ -82,7 +82,7 @@ class SBERT(_Preset):
 class Mou(_Preset):
     """Both embeddings, their difference and their product: `[u; v; u − v; u ∘ v]`.
 
-    Not symmetric; width 4D. A linear layer on it can always tell same from different, by the product together with u and v.
+    Not symmetric; width 4D. A linear layer on it can always tell same from different: it reads the product, u and v.
 
     References:
         Mou, Men, Li, Xu, Zhang, Yan and Jin, *Natural Language Inference by Tree-Based Convolution and Heuristic

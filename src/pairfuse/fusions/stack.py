@@ -17,8 +17,8 @@ class Stack(Fusion):
     r"""Put the features of several fusions side by side: `[f1(u, v); f2(u, v); …]`.
 
     Symmetric (antisymmetric, additive) iff all its parts are. Its `xnor` is at least the best of its parts', which
-    a linear head reaches by ignoring the others. Together with `[u, v]` or `u + v` it can be better: then same pairs and
-    different pairs can only meet in the middle of both, and so `[u, v, u ∘ v]` can always tell them apart.
+    a linear head reaches by ignoring the others. Together with `[u, v]` or `u + v` it can be better: then same pairs
+    and different pairs can only meet in the middle of both, and so `[u, v, u ∘ v]` can always tell them apart.
     The facts are those of the parts given here: do not replace parts afterwards.
 
     Args:

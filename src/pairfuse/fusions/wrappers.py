@@ -108,8 +108,8 @@ class PowerNormalized(_Wrapper):
     r"""Take signed square roots of the features, then divide them by their norm: `z = f · |f|^(−½)`, `z / ‖z‖`.
 
     It tames products, whose size grows with the square of the embeddings'. Symmetric or antisymmetric as f is, never
-    additive; values in [−1, 1] with norm 1, 0 where f is 0. Computed as `f · rsqrt(|f| + eps)`, which has a finite slope
-    at 0, where the square root's is infinite.
+    additive; values in [−1, 1] with norm 1, 0 where f is 0. Computed as `f · rsqrt(|f| + eps)`, whose slope at 0 is
+    finite, unlike the square root's.
 
     Args:
         fusion: The fusion to normalize, such as `MFB(...)`.

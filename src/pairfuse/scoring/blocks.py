@@ -132,7 +132,9 @@ class Scorer:
     @property
     def _unlimited(self) -> bool:
         """True if everything is computed at once: gradients keep it all, and a compiler or exporter wants one graph."""
-        return self.gradients or torch.compiler.is_compiling() or self.u.device.type == "meta" or _is_transformed(self.u)
+        return (
+            self.gradients or torch.compiler.is_compiling() or self.u.device.type == "meta" or _is_transformed(self.u)
+        )
 
     @cached_property
     def _measured(self) -> tuple[Footprint, Footprint]:

@@ -13,8 +13,8 @@ from pairfuse.scoring.products import products_of_rows
 class Factors(NamedTuple):
     """The scores of N × M pairs as `left @ right.mT`, plus a number for each left and for each right item.
 
-    `scores[i, j, k] = left[k, i] · right[k, j] + row[i, k] + column[j, k]`. The left side and the row depend on the left
-    embeddings only, the right side and the column on the right ones only.
+    `scores[i, j, k] = left[k, i] · right[0, j] + row[i, k] + column[j, k]`. The left side and the row depend on the
+    left embeddings only, the right side and the column on the right ones only.
 
     Attributes:
         left: `(K, N, R)`; it carries the weights of the linear layer.
@@ -117,9 +117,9 @@ def score_pairs(factors: Factors) -> Tensor:
     if left.shape[-1] == 0 and terms:
         return sum(terms[1:], start=terms[0]).expand(left.shape[1], right.shape[1], -1)
     if len(left) == 1:
-        scores = products_of_rows(left[0], right[0])[..., None]
-    else:
-        scores = right @ left.permute(1, 2, 0)  # (N, M, K) at once: later layers want outputs side by side
+        scores = products_of_rows(left[0], right[0]).unsqueeze(-1)
+    else:  # (N, M, K) at once: later layers want outputs side by side
+        scores = right @ left.permute(1, 2, 0)
     for term in terms:
         scores += term  # in place: it may fill the memory
     return scores

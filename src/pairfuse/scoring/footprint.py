@@ -62,10 +62,11 @@ def _cached(given: _Key) -> Footprints:
         for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE)):
             u = torch.ones(n, width, dtype=dtype, device=device)
             v = torch.ones(m, width2, dtype=dtype, device=device)
-            factors, of_factors = _peak(lambda u=u, v=v: still.factors(u, v))
-            _, of_tile = _peak(lambda u=u, v=v, factors=factors: still(u, v, factors))
+            factors, of_factors = _peak(partial(still.factors, u, v))
+            _, of_tile = _peak(partial(still, u, v, factors))
             peaks.append((of_factors, of_tile))
-    return Footprints(*(_solve(sizes) for sizes in zip(*peaks, strict=True)))
+    of_factors, of_tiles = zip(*peaks, strict=True)
+    return Footprints(_solve(of_factors), _solve(of_tiles))
 
 
 def _solve(sizes: Sequence[int]) -> Footprint:
@@ -85,11 +86,11 @@ def _peak(function: Callable[[], Any]) -> tuple[Any, int]:
     return result, memory.peak
 
 
-class _Memory(TorchDispatchMode):
+class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that are alive among those created inside."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._storages: dict[int, weakref.ref[Any]] = {}
 
@@ -138,7 +139,9 @@ def _signature(plan: Plan) -> Hashable:
         (
             type(module),
             tuple((name, value) for name, value in vars(module).items() if isinstance(value, plain)),
-            tuple((x.shape, x.dtype) for x in (*module._parameters.values(), *module._buffers.values()) if x is not None),
+            tuple(
+                (x.shape, x.dtype) for x in (*module._parameters.values(), *module._buffers.values()) if x is not None
+            ),
         )
         for module in plan.modules()
     )

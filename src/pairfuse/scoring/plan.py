@@ -105,13 +105,15 @@ class Plan(nn.Module):
         return [self.fusion.out_features, *_widths(self.head)][-1]
 
     def factors(self, u: Tensor, v: Tensor) -> list[Factors]:
-        """Compute what is needed once per item: of all direct leaves with the bias, then of each features-first leaf."""
+        """Compute what is needed once per item: of all direct leaves and the bias, then of each features-first leaf."""
         parts = [leaf_factors(leaf, u, v, self.origin) for leaf in self.direct]
         if parts and self.bias is not None:
             nothing = u.new_empty(len(self.bias), len(u), 0), v.new_empty(1, len(v), 0)
             parts.append(Factors(*nothing, self.bias.expand(len(u), -1)))
         ones = [torch.eye(leaf.fusion.out_features).to(u) for leaf in self.features_first]
-        first = [leaf_factors(leaf, u, v, self.origin, one) for leaf, one in zip(self.features_first, ones, strict=True)]
+        first = [
+            leaf_factors(leaf, u, v, self.origin, one) for leaf, one in zip(self.features_first, ones, strict=True)
+        ]
         return [join_factors(parts), *first] if parts else first
 
     @override
