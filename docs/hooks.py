@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pairfuse as pf
 from pairfuse.diagnosis.probes import PROBES
 from pairfuse.fusions.registry import fusion_class
-from pairfuse.testing.checks import LAWS
+from pairfuse.testing.laws import LAWS
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
@@ -58,7 +58,7 @@ def _examine(case: Case) -> pf.Diagnosis:
 
 def law_table() -> str:
     """One row for each law: its name and its sentence."""
-    rows = [f"| `{name}` | {' '.join((inspect.getdoc(law) or '').split())} |" for name, law in LAWS.items()]
+    rows = [f"| `{name}` | {' '.join(law.statement.split())} |" for name, law in LAWS.items()]
     return "\n".join(["| check | law |", "|---|---|", *rows])
 
 
