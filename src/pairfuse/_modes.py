@@ -69,7 +69,7 @@ def _can_be_viewed(model: nn.Module) -> bool:
         not isinstance(module, torch.jit.ScriptModule)
         and type(module).train is nn.Module.train
         and type(module).eval is nn.Module.eval
-        and not any(is_lazy(parameter) for parameter in module._parameters.values())
+        and not any(map(is_lazy, module.parameters(recurse=False)))
         and module._compiled_call_impl is None
         and not any(_leads_to(modules, value, 4) for value in _values_to_search(module))
         for module in modules

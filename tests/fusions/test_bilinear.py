@@ -73,7 +73,7 @@ def test_tied_means_one_projection(fusion):
     """Not a flag that is ignored: one weight, and swapping changes nothing, also after training."""
     tied, untied = fusion(5, tied=True), fusion(5)
     assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == (
-        untied.right.weight.numel() + untied.right.bias.numel()
+        untied.right_projection.weight.numel() + untied.right_projection.bias.numel()
     )
     optimizer = torch.optim.AdamW(tied.parameters(), lr=0.1)
     u, v = torch.randn(7, 5), torch.randn(7, 5)

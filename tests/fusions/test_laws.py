@@ -59,7 +59,7 @@ for _name, _factory in COMBINED.items():
 
 # What an option can change: the features are other functions of u and v, with other parameters. The rest is one code.
 OF_OPTIONS = ["declaration", "dtype", "symmetry", "additivity", "xnor", "xnor_with_sum", "spans_sum", "feature_means"]
-OF_OPTIONS += ["factors", "factors_apart", "score_all", "gradients", "trains", "state"]
+OF_OPTIONS += ["terms", "all_pairs", "gradients", "trains", "state"]
 OPTIONS = [factory(name, options) for name, options in VARIANTS if options]
 
 

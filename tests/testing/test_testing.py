@@ -329,12 +329,12 @@ def test_the_report_counts_the_laws_that_apply():
     """Those that do not are listed in the last line; each result says why."""
     report = check_fusion(Good, max_examples=1)
     lines = str(report).splitlines()
-    out = ["two_widths", "xnor_with_sum", "spans_sum", "feature_means", "factors", "factors_apart"]
+    out = ["two_widths", "xnor_with_sum", "spans_sum", "feature_means", "translation", "terms"]
     count = len(LAWS) - len(out)
     assert lines[0] == f"Good: {count} laws apply: {count} passed; {len(out)} do not apply"
     assert lines[-1] == f"does not apply   {', '.join(out)}"
     assert len(lines) == 2 + count
-    assert {result.check: result.message for result in report.results}["factors"] == "it has no factors"
+    assert {result.check: result.message for result in report.results}["terms"] == "it has no left and right of its own"
 
 
 def test_every_law_is_a_sentence():

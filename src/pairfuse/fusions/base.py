@@ -164,15 +164,20 @@ class Fusion(nn.Module):
         return f"in_features={self.in_features}{in2}, out_features={self.out_features}"
 
 
-@cache
-def knows_fuse(cls: Any, *methods: str) -> bool:
-    """True if methods describe the `fuse` that a class uses: at least one is as derived as `fuse` and `forward`.
+def knows_fuse(fusion: Fusion, *names: str) -> bool:
+    """True if methods or facts describe the `fuse` in use: one of them is as derived as `fuse` and `forward` are.
 
-    A subclass or a mix-in that overrides `fuse` alone inherits methods that describe its parent's.
+    A subclass or a mix-in that overrides `fuse` alone inherits those that describe its parent's.
     """
-    return min(map(_depth(cls), methods)) <= min(map(_depth(cls), ("fuse", "forward")))
+    cls: Any = type(fusion)
+    return bool(_knows_fuse(cls, names))
 
 
-def _depth(cls: type) -> Callable[[str], int]:
+@cache
+def _knows_fuse(cls: Any, names: tuple[str, ...]) -> bool:
+    return min(map(depth_in(cls), names)) <= min(map(depth_in(cls), ("fuse", "forward")))
+
+
+def depth_in(cls: type) -> Callable[[str], int]:
     """For a method, the position in the MRO of the class that defines it."""
     return lambda method: next(i for i, base in enumerate(cls.__mro__) if method in vars(base))

@@ -230,11 +230,14 @@ class MFB(_Projections):
 
     @override
     def left(self, u: Tensor) -> Terms:
-        return (self.project_left(u).unflatten(-1, (self.out_features, self.rank)),)  # (..., F, R)
+        return (self._groups(self.project_left(u)),)  # (..., F, R)
 
     @override
     def right(self, v: Tensor) -> Terms:
-        return (self.project_right(v).unflatten(-1, (self.out_features, self.rank)),)
+        return (self._groups(self.project_right(v)),)
+
+    def _groups(self, projected: Tensor) -> Tensor:
+        return projected.reshape(*projected.shape[:-1], self.out_features, self.rank)
 
     @override
     def extra_repr(self) -> str:

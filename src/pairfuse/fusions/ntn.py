@@ -83,7 +83,7 @@ class NTN(Fusion):
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         if not is_linear(self.linear):  # an adapter in its place has a forward of its own
             return super().score_all(u, v, weight)
-        of_u, of_v = self.linear.weight.split((self.in_features, self.in2_features), dim=-1)
+        of_u, of_v = torch.split(self.linear.weight, [self.in_features, self.in2_features], dim=-1)
         forms = torch.einsum("nd,fde->nfe", u, self.weight) @ v.mT  # (N, F, M)
         row, column = u @ of_u.mT, v @ of_v.mT + self.linear.bias
         return apply_linear(torch.tanh(forms.transpose(1, 2) + row[:, None] + column), weight)

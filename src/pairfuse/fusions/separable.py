@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from pairfuse.fusions.base import Fusion, _depth, knows_fuse
+from pairfuse.fusions.base import Fusion, depth_in, knows_fuse
 
 Terms: TypeAlias = Sequence[Tensor | None]
 
@@ -47,7 +47,7 @@ class Separable(Fusion):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Derive `fuse` from `left` and `right` again where these are newer than the inherited `fuse`."""
         super().__init_subclass__(**kwargs)
-        depth = _depth(cls)
+        depth = depth_in(cls)
         if min(depth("left"), depth("right")) < depth("fuse"):
             cls.fuse = Separable.fuse  # type: ignore[method-assign]
 
@@ -96,4 +96,4 @@ class Separable(Fusion):
     @property
     @override
     def fast_path(self) -> bool:
-        return knows_fuse(type(self), "left", "right")
+        return knows_fuse(self, "left", "right")

@@ -92,7 +92,7 @@ class Symmetrized(_Wrapper):
     @property
     @override
     def fast_path(self) -> bool:
-        return knows_fuse(type(self), "_declare") and self.fusion.fast_path
+        return knows_fuse(self, "_declare") and self.fusion.fast_path
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:

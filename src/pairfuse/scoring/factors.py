@@ -44,7 +44,10 @@ def factors_of(fusion: Separable, u: Tensor, v: Tensor, weight: Tensor, *, swapp
     With `swapped`, of the fusion in the other order: `f(v, u)`.
     """
     terms = (fusion.right(u), fusion.left(v)) if swapped else (fusion.left(u), fusion.right(v))
-    lefts, rights, rows, columns = [], [], [], []
+    lefts: list[Tensor] = []
+    rights: list[Tensor] = []
+    rows: list[Tensor] = []
+    columns: list[Tensor] = []
     for a, b in fusion.pair_terms(*terms):
         for x, items in ((a, len(u)), (b, len(v))):
             _check_term(fusion, x, items, len(weight[0]))
@@ -116,10 +119,8 @@ def score_pairs(factors: Factors) -> Tensor:
     terms += [] if column is None else [column[None]]
     if left.shape[-1] == 0 and terms:
         return sum(terms[1:], start=terms[0]).expand(left.shape[1], right.shape[1], -1)
-    if len(left) == 1:
-        scores = products_of_rows(left[0], right[0]).unsqueeze(-1)
-    else:  # (N, M, K) at once: later layers want outputs side by side
-        scores = right @ left.permute(1, 2, 0)
+    one = len(left) == 1  # else (N, M, K) at once: later layers want outputs side by side
+    scores = products_of_rows(left[0], right[0]).unsqueeze(-1) if one else right @ left.permute(1, 2, 0)
     for term in terms:
         scores += term  # in place: it may fill the memory
     return scores

@@ -65,8 +65,7 @@ def _cached(given: _Key) -> Footprints:
             factors, of_factors = _peak(partial(still.factors, u, v))
             _, of_tile = _peak(partial(still, u, v, factors))
             peaks.append((of_factors, of_tile))
-    of_factors, of_tiles = zip(*peaks, strict=True)
-    return Footprints(_solve(of_factors), _solve(of_tiles))
+    return Footprints(_solve([factors for factors, _ in peaks]), _solve([tile for _, tile in peaks]))
 
 
 def _solve(sizes: Sequence[int]) -> Footprint:

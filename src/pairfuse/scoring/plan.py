@@ -31,11 +31,11 @@ class Leaf(NamedTuple):
 
 def take_apart(fusion: Fusion, weight: Tensor, *, swapped: bool = False) -> list[Leaf]:
     """Write a linear layer on a fusion as a sum of layers on the leaves of its stacks and symmetrized parts."""
-    if isinstance(fusion, Stack) and knows_fuse(type(fusion), "fusions"):
+    if isinstance(fusion, Stack) and knows_fuse(fusion, "fusions"):
         weights = torch.split(weight, [part.out_features for part in fusion.fusions], dim=-1)
         parts = zip(fusion.fusions, weights, strict=True)
         return [leaf for part, w in parts for leaf in take_apart(part, w, swapped=swapped)]
-    if isinstance(fusion, Symmetrized) and knows_fuse(type(fusion), "_declare"):
+    if isinstance(fusion, Symmetrized) and knows_fuse(fusion, "_declare"):
         return [leaf for order in (False, True) for leaf in take_apart(fusion.fusion, weight / 2, swapped=order)]
     return [Leaf(fusion, weight, swapped)]
 
@@ -49,7 +49,7 @@ def leaf_factors(leaf: Leaf, u: Tensor, v: Tensor, origin: Tensor | None, weight
 
 def shifted(fusion: Fusion, u: Tensor, v: Tensor, origin: Tensor | None) -> tuple[Tensor, Tensor]:
     """Move both sides near an origin if that changes nothing but the rounding."""
-    invariant = fusion.translation_invariant and knows_fuse(type(fusion), "translation_invariant")
+    invariant = fusion.translation_invariant and knows_fuse(fusion, "translation_invariant")
     return (u - origin, v - origin) if invariant and origin is not None else (u, v)
 
 
@@ -141,7 +141,7 @@ class Plan(nn.Module):
         """Apply the linear layer to a leaf on every pair, by its own kernel where it has one."""
         fusion, weight, swapped = leaf
         u, v = shifted(fusion, u, v, self.origin)
-        own = fusion.score_all if knows_fuse(type(fusion), "score_all") else None
+        own = fusion.score_all if knows_fuse(fusion, "score_all") else None
         left, right = (v, u) if swapped else (u, v)
         scores = Fusion.score_all(fusion, left, right, weight) if own is None else own(left, right, weight)
         return scores.transpose(0, 1) if swapped else scores

@@ -1,7 +1,9 @@
-"""The laws about what a fusion declares (symmetry, additivity, XNOR, feature_means, factors), and when they apply."""
+"""The laws about what a fusion declares (symmetry, additivity, XNOR, feature_means, terms), and when they apply."""
 
 import copy
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -10,9 +12,10 @@ from torch import Tensor, nn
 
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.additive import Sum
-from pairfuse.fusions.factors import Factors, score_pairs
+from pairfuse.fusions.separable import Separable
 from pairfuse.fusions.stack import Stack
 from pairfuse.items.batches import expand_pairs
+from pairfuse.scoring import Scorer
 from pairfuse.testing.case import FusionCase
 from pairfuse.testing.law import LawError, close, fuse, randn, require
 from pairfuse.testing.strategies import embedding_pairs, vectors
@@ -52,9 +55,15 @@ def no_feature_means(case: FusionCase) -> str | None:
     return two_different_widths(case) if declared else "feature_means is not declared"
 
 
-def no_factors(case: FusionCase) -> str | None:
-    """Why the laws of `factors` do not apply."""
-    return None if case.example.fast_path else "it has no factors"
+def no_terms(case: FusionCase) -> str | None:
+    """Why the law of `left` and `right` does not apply."""
+    separable = isinstance(case.example, Separable) and case.example.fast_path
+    return None if separable else "it has no left and right of its own"
+
+
+def no_translation(case: FusionCase) -> str | None:
+    """Why the law of `translation_invariant` does not apply."""
+    return None if case.example.translation_invariant else "translation_invariant is not declared"
 
 
 def _one_coordinate(case: FusionCase, fact: str, declared: str) -> str | None:
@@ -151,72 +160,50 @@ def feature_means(case: FusionCase) -> None:
         )
 
 
-def _with_factors(case: FusionCase, draw: DrawFn) -> tuple[Fusion, Tensor, Tensor, Tensor]:
-    """A fusion that has factors, embeddings of either side, and the weight of a linear layer."""
-    fusion = case.build(draw(st.integers(*case.width_range)))
-    n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
-    u, v = draw(vectors(n, fusion.in_features)), draw(vectors(m, fusion.in2_features))
-    return fusion, u, v, randn(k, fusion.out_features, seed=2)
+def translation(case: FusionCase, draw: DrawFn) -> None:
+    """Moving u and v by the same vector changes nothing, if `translation_invariant` is declared."""
+    width = draw(st.integers(*case.width_range))
+    fusion = case.build(width)
+    u, v, c = draw(vectors(2, width)), draw(vectors(2, width)), draw(vectors(width))
+    here, there = fuse(fusion, u, v), fuse(fusion, u + c, v + c)
+    words = "it declares translation_invariant=True, but f(u + c, v + c) is not f(u, v)"
+    require(close(here, there), words, **{"u": u, "v": v, "c": c, "f(u, v)": here, "f(u + c, v + c)": there})
 
 
-def factors(case: FusionCase, draw: DrawFn) -> None:
-    """`left @ right.mT` of its factors is what a linear layer says of every pair, in values and gradients."""
-    fusion, u, v, weight = _with_factors(case, draw)
-    n, m, k = len(u), len(v), len(weight)
-    expected = fuse(fusion, *expand_pairs(u, v)) @ weight.mT  # (n, m, k)
-    left, right, row, column = given = Factors(*fusion.factors(u, v, weight))
-    require(
-        left.shape[:2] == (k, n) and right.shape[1] == m and right.shape[0] in (1, k),
-        f"its factors have shapes {tuple(left.shape)} and {tuple(right.shape)}, where ({k}, {n}, R) and "
-        f"({k} or 1, {m}, R) are due",
-    )
-    for side, sums, count in (("row", row, n), ("column", column, m)):
-        require(
-            sums is None or sums.shape == (count, k),
-            f"the {side} of its factors is not of shape ({count}, {k})",
-            x=sums,
-        )
-    scores = score_pairs(given)
-    shown = {"u": u, "v": v, "scores": scores, "due": expected}
-    require(close(scores, expected), "its factors do not give the linear layer's scores", **shown)
-    if n > 1 and m > 1:  # gradients of random embeddings: at ties and zeros they are a matter of convention
-        pairs = randn(n, fusion.in_features).requires_grad_(), randn(m, fusion.in2_features, seed=1).requires_grad_()
-        slow = fuse(fusion, *expand_pairs(*pairs)) @ weight.mT
-        quick = score_pairs(Factors(*fusion.factors(*pairs, weight)))
-        towards = randn(n, m, k, seed=3)
-        due = torch.autograd.grad((slow * towards).sum(), pairs)
-        found = torch.autograd.grad((quick * towards).sum(), pairs, allow_unused=True)
-        for name, x, y in zip("uv", found, due, strict=True):
-            require(x is not None and close(x, y), f"its factors give another gradient of {name}", gradient=x, due=y)
+def terms(case: FusionCase, draw: DrawFn) -> None:
+    """The products of `left` and `right` add up to `fuse`: value, gradient, dtype, under any leading dimensions."""
+    fusion: Any = case.build(draw(st.integers(*case.width_range)))
+    u, v = draw(vectors(2, fusion.in_features)), draw(vectors(2, fusion.in2_features))
+    for lead in ((2,), (1, 2)):
+        pair = u.view(*lead, -1), v.view(*lead, -1)
+        due, found = fuse(fusion, *pair), Separable.fuse(fusion, *pair)
+        words = "the products of its left and right do not add up to fuse"
+        require(close(found, due), words, **{"u": u, "v": v, "Σ left ∘ right": found, "fuse": due})
+    # Gradients of random embeddings: at ties and zeros they are a matter of convention.
+    pair = randn(2, fusion.in_features).requires_grad_(), randn(2, fusion.in2_features, seed=1).requires_grad_()
+    functions = fusion, partial(Separable.fuse, fusion)
+    gradients = [torch.autograd.grad(f(*pair).square().sum(), pair) for f in functions]
+    for name, y, x in zip("uv", *gradients, strict=True):
+        require(close(x, y), f"its left and right give another gradient of {name} than fuse", gradient=x, due=y)
     for kind in (torch.float32, torch.bfloat16):
         narrow = copy.deepcopy(fusion).to(kind)
-        dtypes = {x.dtype for x in narrow.factors(u.to(kind), v.to(kind), weight.to(kind)) if x is not None}
-        require(dtypes == {kind}, f"its factors of {kind} are of {dtypes}")
+        dtypes = {x.dtype for x in (*narrow.left(u.to(kind)), *narrow.right(v.to(kind))) if x is not None}
+        require(dtypes <= {kind}, f"its terms of {kind} embeddings are of {dtypes}")
 
 
-def factors_apart(case: FusionCase, draw: DrawFn) -> None:
-    """Its factors of the left items need no right items, and the other way round: an index keeps them apart."""
-    fusion, u, v, weight = _with_factors(case, draw)
-    together = Factors(*fusion.factors(u, v, weight))
-    of_u, of_v = Factors(*fusion.factors(u, v[:0], weight)), Factors(*fusion.factors(u[:0], v, weight))
-    alone = Factors(of_u.left, of_v.right, of_u.row, of_v.column)
-    for name, x, y in zip(Factors._fields, alone, together, strict=True):
-        same = x is y if x is None or y is None else close(x, y)
-        require(same, f"the {name} of its factors is another without the other side", u=u, v=v, alone=x, together=y)
-
-
-def score_all(case: FusionCase, draw: DrawFn) -> None:
-    """`score_all` is what a linear layer says of every pair, with gradients and without."""
+def all_pairs(case: FusionCase, draw: DrawFn) -> None:
+    """The scorer gives what a linear layer gives on every pair, with gradients and without."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
     u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
-    weight = randn(k, fusion.out_features, seed=2)
-    due = fuse(fusion, *expand_pairs(u, v)) @ weight.mT
+    head = nn.Linear(fusion.out_features, k, bias=False, dtype=torch.float64)
+    head.weight = nn.Parameter(randn(k, fusion.out_features, seed=2))
+    due = fuse(fusion, *expand_pairs(u, v)) @ head.weight.mT
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
-            scores = fusion.score_all(u.clone().requires_grad_(gradients), v, weight)
-        words = "it gives other scores of all pairs than pair by pair"
+            scores = Scorer(fusion, head, u, v).matrix()
+        words = "all pairs are scored differently from pair by pair"
         require(close(scores, due), words, u=u, v=v, scores=scores, due=due)
 
 
