@@ -142,7 +142,7 @@ def _one_factor(fusion: type[pf.Fusion]) -> Callable[[torch.Tensor, torch.Tensor
         weight, bias = _across(a, b)
         built = fusion(len(a), 1, rank=1, dtype=torch.float64)
         with torch.no_grad():
-            for side in (built.left, built.right):
+            for side in (built.left_projection, built.right_projection):
                 side.weight.copy_(weight[None])
                 side.bias.fill_(bias)
         return built

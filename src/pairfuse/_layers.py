@@ -1,4 +1,4 @@
-"""True statements about layers: does a module compute what its class says, and nothing else?"""
+"""Layers: does a module compute what its class says, and nothing else?"""
 
 from typing import TypeGuard
 
@@ -33,6 +33,17 @@ def is_altered(module: nn.Module) -> bool:
         any(getattr(m, hooks) for hooks in _HOOKS) or {"fuse", "forward", "left", "right"} & vars(m).keys()
         for m in module.modules()
     )
+
+
+def check_rows_apart(owner: str, module: nn.Module) -> None:
+    """Raise if a batch norm has no running statistics: then an output depends on the other rows of its batch."""
+    for norm in module.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is None and not norm.training:
+            raise ValueError(
+                f"{owner} needs rows that do not depend on their batch, and a {type(norm).__name__} with "
+                "track_running_stats=False normalizes each batch by itself: use running statistics, nn.LayerNorm or "
+                "nn.GroupNorm"
+            )
 
 
 def layers_of(module: nn.Module) -> list[nn.Module]:

@@ -18,7 +18,7 @@ _lock = threading.RLock()
 _entered = 0  # how often a model was switched
 _borrowers: "weakref.WeakKeyDictionary[nn.Module, _Borrowed]" = weakref.WeakKeyDictionary()
 _OF_TORCH = frozenset(vars(nn.Module()))  # attributes that torch itself gives every module
-_PLAIN = (str, bytes, int, float, complex, type, type(None), torch.Tensor, torch.dtype, torch.device, torch.Size)
+_PLAIN = (str, bytes, int, float, complex, type, type(None), torch.Tensor, torch.dtype, torch.device, torch.fx.Graph)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfuse._checks import check_all_pairs, check_finite, check_int, check_like, check_top_k
+from pairfuse._layers import check_rows_apart
 from pairfuse._modes import eval_mode
 from pairfuse.items.reading import Items, known_length
 from pairfuse.items.tower import Side, Tower, first_parameter
@@ -226,6 +227,7 @@ def encode_items(model: Any, name: str, items: Items, side: Side, batch_size: in
     """Encode many items, each once, in eval mode and without gradients: `(N, D)`."""
     with eval_mode(model) as still:
         tower: Tower = still._tower(side)
+        check_rows_apart(f"encoding {name}", tower.encoder)
         return tower.encode_items(name, items, batch_size=batch_size, progress=progress)
 
 
@@ -246,6 +248,7 @@ def make_scorer(
     if parameter is not None:
         check_like(owner, parameter, u=u, v=v)
     max_bytes = check_int(owner, "max_bytes", max_bytes)
+    check_rows_apart(owner, head)
     return Scorer(fusion, head, u, v, max_bytes=max_bytes, compile=compile, progress=progress)
 
 

@@ -166,7 +166,8 @@ def test_low_rank_without_activation_is_a_bilinear_form():
     form = Biaffine(6).double()
     with torch.no_grad():
         left, right = (
-            torch.cat([side.weight, side.bias[:, None]], 1) for side in (fusion.left, fusion.right)
+            torch.cat([side.weight, side.bias[:, None]], 1)
+            for side in (fusion.left_projection, fusion.right_projection)
         )  # (R, D + 1)
         form.weight.copy_(torch.einsum("r,rd,re->de", fusion.out.weight[0], left, right)[None])
     u, v = torch.randn(5, 6).double(), torch.randn(5, 6).double()

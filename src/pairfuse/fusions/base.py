@@ -1,8 +1,6 @@
 """The contract of every fusion."""
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -73,6 +71,15 @@ class Fusion(nn.Module):
     in_features: int
     in2_features: int
     out_features: int
+
+    _descriptions: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Note which methods and facts describe the `fuse` of this class; see `knows_fuse`."""
+        super().__init_subclass__(**kwargs)
+        depth = min(depth_in(cls, "fuse"), depth_in(cls, "forward"))
+        names = ("left", "right", "score_all", "translation_invariant", "fusions", "_declare")
+        cls._descriptions = frozenset(name for name in names if depth_in(cls, name) <= depth)
 
     def __init__(self, in_features: int, *, in2_features: int | None = None) -> None:
         super().__init__()
@@ -169,15 +176,9 @@ def knows_fuse(fusion: Fusion, *names: str) -> bool:
 
     A subclass or a mix-in that overrides `fuse` alone inherits those that describe its parent's.
     """
-    cls: Any = type(fusion)
-    return bool(_knows_fuse(cls, names))
+    return any(name in fusion._descriptions for name in names)
 
 
-@cache
-def _knows_fuse(cls: Any, names: tuple[str, ...]) -> bool:
-    return min(map(depth_in(cls), names)) <= min(map(depth_in(cls), ("fuse", "forward")))
-
-
-def depth_in(cls: type) -> Callable[[str], int]:
-    """For a method, the position in the MRO of the class that defines it."""
-    return lambda method: next(i for i, base in enumerate(cls.__mro__) if method in vars(base))
+def depth_in(cls: type, name: str) -> int:
+    """Return the position in the MRO of the class that defines a name, or a position after the last."""
+    return next((i for i, base in enumerate(cls.__mro__) if name in vars(base)), len(cls.__mro__))

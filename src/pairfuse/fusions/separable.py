@@ -46,10 +46,9 @@ class Separable(Fusion):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Derive `fuse` from `left` and `right` again where these are newer than the inherited `fuse`."""
-        super().__init_subclass__(**kwargs)
-        depth = depth_in(cls)
-        if min(depth("left"), depth("right")) < depth("fuse"):
+        if min(depth_in(cls, "left"), depth_in(cls, "right")) < depth_in(cls, "fuse"):
             cls.fuse = Separable.fuse  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
 
     def left(self, u: Tensor) -> Terms:
         """Return A_1(u), A_2(u), …: each `(..., F)`, or as `summed` says; None stands for 1."""
