@@ -239,6 +239,20 @@ def test_predict_proba_is_in_eval_mode_and_leaves_no_trace():
     torch.testing.assert_close(p, model.eval()(x1, x2).sigmoid())
 
 
+@pytest.mark.parametrize("head", [nn.Linear(4, 1), nn.Linear(4, 3)])
+def test_predict_proba_in_batches(head):
+    """Batches of pairs bound the memory and change nothing. Several outputs are the classes of a softmax."""
+    model = pf.SiameseComparator(convnet(), "product", head, item_ndim=3)
+    calls = count_calls(model.encoder)
+    x1, x2 = torch.rand(7, 3, 8, 8), torch.rand(7, 3, 8, 8)
+    p = model.predict_proba(x1, x2, batch_size=3)
+    assert [shape[0] for shape in calls] == [6, 6, 2]
+    logits = model.eval()(x1, x2)
+    torch.testing.assert_close(p, logits.sigmoid() if logits.ndim == 1 else logits.softmax(1))
+    torch.testing.assert_close(model.predict_proba(x1[0], x2[0]), p[0])
+    assert model.predict_proba(x1[:0], x2[:0]).shape == p[:0].shape
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_predict_proba_restores_the_mode_after_an_error(error):
     class Broken(nn.Linear):
@@ -365,6 +379,21 @@ def test_autocast():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_autocast_inside_the_encoder(joint):
+    """Its bfloat16 embeddings are compared in the dtype of fusion and head, as all-pairs scoring compares them."""
+
+    class Autocast(nn.Linear):
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return super().forward(x)
+
+    x = torch.randn(4, 5)
+    for fusion in ("product", ["bilinear", "abs-diff"]):
+        model = pf.SiameseComparator(Autocast(5, 4), fusion, joint_pass=joint)
+        torch.testing.assert_close(model(x, x), model.score_matrix(x, x).diagonal(), check_dtype=True)
+
+
 @pytest.mark.parametrize("right", [None, nn.Linear(5, 4)])
 def test_compiles_whole_and_exports(right):
     """One graph for torch.compile; torch.export with any batch size."""
@@ -386,6 +415,27 @@ def test_distributed_data_parallel(tmp_path):
         for _ in range(2):
             model(torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8)).sum().backward()
         assert len(calls) == 2
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")  # of logits that are a view
+def test_fully_sharded(tmp_path):
+    """Only calling a sharded model gathers its weights. Another method says so, and how it is made to gather them."""
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model, x = pf.SiameseComparator(nn.Linear(5, 4), "product"), torch.randn(3, 5)
+        due = model.score_matrix(x, x)
+        fsdp.fully_shard(model.encoder, mesh=torch.distributed.device_mesh.init_device_mesh("cpu", (1,)))
+        fsdp.fully_shard(model, mesh=torch.distributed.device_mesh.init_device_mesh("cpu", (1,)))
+        for call in (model.encode, model.encode_items, lambda x: model.score_matrix(x, x)):
+            with pytest.raises(RuntimeError, match=r"fully_shard has sharded.*register_fsdp_forward_method\(model"):
+                call(x)
+        fsdp.register_fsdp_forward_method(model, "score_matrix")
+        for _ in range(2):
+            torch.testing.assert_close(model.score_matrix(x, x), due)
+            model(x, x).sum().backward()
     finally:
         torch.distributed.destroy_process_group()
 

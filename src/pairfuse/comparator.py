@@ -157,10 +157,15 @@ class SiameseComparator(nn.Module):
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:
         """Score pairs: logits of shape `(B,)` or `(B, K)`."""
-        single = self._check_pairs(x1, x2)
+        left, right = self._tower("left"), self._tower("right")
+        single = _is_single_pair(left, right, x1, x2)
         if single:
             x1, x2 = add_batch_dimension(x1), add_batch_dimension(x2)
-        u, v = self._encode_both(x1, x2)  # (B, D), (B, D2)
+        if self.tied and self.joint_pass and fit_together(x1, x2):
+            u, v = left.encode(concatenate(x1, x2), name="x1", given=x1).tensor_split(2)  # each (B, D)
+        else:
+            u, v = left.encode(x1, name="x1"), right.encode(x2, name="x2")  # (B, D), (B, D2)
+        u, v = self._in_own_dtype(u, v)
         logits: Tensor = self.head(self.fusion(u, v))  # (B, K)
         check_logits(logits, u.shape[0])
         if logits.ndim == 2 and logits.shape[1] == 1:
@@ -196,13 +201,14 @@ class SiameseComparator(nn.Module):
         batch_size = check_int("predict_proba", "batch_size", batch_size)
         with eval_mode(self) as model:
             _refuse_probabilities(model.head, self.fusion.out_features)
-            single = model._check_pairs(x1, x2)
-            if single:
-                logits: Tensor = model(x1, x2)
+            single = _is_single_pair(model._tower("left"), model._tower("right"), x1, x2)
+            pairs = 1 if single else count_items("x1", x1)
+            logits: Tensor
+            if pairs <= batch_size:
+                logits = model(x1, x2)
             else:
-                starts = range(0, max(count_items("x1", x1), 1), batch_size)
-                parts = [[take_rows(x, start, start + batch_size) for x in (x1, x2)] for start in starts]
-                logits = torch.cat([model(*part) for part in parts])
+                slices = [(start, start + batch_size) for start in range(0, pairs, batch_size)]
+                logits = torch.cat([model(take_rows(x1, *rows), take_rows(x2, *rows)) for rows in slices])
         several = logits.ndim > (0 if single else 1)
         return logits.softmax(-1) if several else logits.sigmoid()
 
@@ -420,50 +426,27 @@ class SiameseComparator(nn.Module):
             raise ValueError(f"side must be 'left' or 'right', got {side!r}")
         if hasattr(type(self), "unshard") and type(first_parameter(self.head)).__name__ == "DTensor":
             raise RuntimeError(
-                "the model is sharded by fully_shard, and only calling the model gathers its weights: to call another "
-                "method, such as encode, pass it to torch.distributed.fsdp.register_fsdp_forward_method(model, "
-                "'encode') first"
+                "SiameseComparator expects its weights to be gathered, got a model that fully_shard has sharded: only "
+                "calling the model gathers them. To call another method, such as encode, first call "
+                "torch.distributed.fsdp.register_fsdp_forward_method(model, 'encode')"
             )
         if side == "left" or self.right_encoder is None:
             return Tower(self.encoder, self.fusion.in_features, self.item_ndim)
         return Tower(self.right_encoder, self.fusion.in2_features, self.right_item_ndim)
 
-    def _check_pairs(self, x1: Batch, x2: Batch) -> bool:
-        """Whether `x1` and `x2` are one pair without a batch dimension; raise unless they are pairs."""
-        left, right = self._tower("left"), self._tower("right")
-        single = left.is_single("x1", x1)
-        if single != right.is_single("x2", x2):
-            raise ValueError(
-                f"x1 and x2 must both be batches or both be single items, got x1 of {describe(x1)} and x2 of "
-                f"{describe(x2)}, where items have {left.item_ndim} and {right.item_ndim} dimensions"
-            )
-        if not single and (size1 := count_items("x1", x1)) != (size2 := count_items("x2", x2)):
-            raise ValueError(
-                f"x1 and x2 must hold the same number of items, got {size1} (x1 of {describe(x1)}) "
-                f"and {size2} (x2 of {describe(x2)})"
-            )
-        return single
-
-    def _encode_both(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
-        left = self._tower("left")
-        if self.tied and self.joint_pass and fit_together(x1, x2):
-            u, v = left.encode(concatenate(x1, x2), name="x1", given=x1).tensor_split(2)  # each (B, D)
-        else:
-            u, v = left.encode(x1, name="x1"), self._tower("right").encode(x2, name="x2")
-        return self._in_model_dtype(u), self._in_model_dtype(v)
-
-    def _in_model_dtype(self, embeddings: Tensor) -> Tensor:
-        """Embeddings in the dtype of fusion and head, if theirs is narrower, as under an autocast in the encoder."""
+    def _in_own_dtype(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings in the dtype of fusion and head if their own is narrower, as from an encoder under autocast."""
         weight = first_parameter(self.fusion)
         weight = first_parameter(self.head) if weight is None else weight
-        if weight is None or weight.dtype == embeddings.dtype or torch.is_autocast_enabled(embeddings.device.type):
-            return embeddings
-        if torch.promote_types(embeddings.dtype, weight.dtype) != weight.dtype:
-            raise ValueError(
-                f"SiameseComparator expects embeddings of the dtype of its fusion and head, got {embeddings.dtype} "
-                f"embeddings and {weight.dtype} weights: convert one to the other"
-            )
-        return embeddings.to(weight.dtype)
+        if weight is None or u.dtype == v.dtype == weight.dtype or torch.is_autocast_enabled(weight.device.type):
+            return u, v
+        for dtype in (u.dtype, v.dtype):
+            if torch.promote_types(dtype, weight.dtype) != weight.dtype:
+                raise ValueError(
+                    f"SiameseComparator expects embeddings of the dtype of its fusion and head, got {dtype} embeddings "
+                    f"and {weight.dtype} weights: convert one to the other"
+                )
+        return u.to(weight.dtype), v.to(weight.dtype)
 
     @override
     def extra_repr(self) -> str:
@@ -498,10 +481,28 @@ def _item_ndim(encoder: nn.Module, given: int | None) -> int | None:
     return None if ndim is None else check_int("SiameseComparator", "item_ndim", ndim, least=0)
 
 
+def _is_single_pair(left: Tower, right: Tower, x1: Batch, x2: Batch) -> bool:
+    """Whether two inputs are one pair without a batch dimension; raise unless they are that or equally many items."""
+    single = left.is_single("x1", x1)
+    if single != right.is_single("x2", x2):
+        raise ValueError(
+            f"x1 and x2 must both be batches or both be single items, got x1 of {describe(x1)} and x2 of "
+            f"{describe(x2)}, where items have {left.item_ndim} and {right.item_ndim} dimensions"
+        )
+    if not single and (size1 := count_items("x1", x1)) != (size2 := count_items("x2", x2)):
+        raise ValueError(
+            f"x1 and x2 must hold the same number of items, got {size1} (x1 of {describe(x1)}) "
+            f"and {size2} (x2 of {describe(x2)})"
+        )
+    return single
+
+
 def _refuse_probabilities(head: nn.Module, features: int) -> None:
     """Raise if a head with a class of its own ends in a sigmoid or softmax. `check_head` knows the layers of torch."""
+    if all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
+        return
     weight = first_parameter(head)
-    if weight is None or all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
+    if weight is None:
         return
     with torch.inference_mode(False), torch.enable_grad():
         try:

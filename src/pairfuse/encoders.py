@@ -36,11 +36,13 @@ class Pooled(nn.Module):
 
     Examples:
         >>> import torch, pairfuse as pf
-        >>> from transformers import BertConfig, BertModel  # doctest: +SKIP
-        >>> encoder = pf.encoders.Pooled(BertModel(BertConfig()))  # doctest: +SKIP
-        >>> tokens = {"input_ids": torch.tensor([[101, 7, 102]]), "attention_mask": torch.ones(1, 3)}
-        >>> pf.SiameseComparator(encoder)(tokens, tokens).shape  # doctest: +SKIP
-        torch.Size([1])
+        >>> from types import SimpleNamespace
+        >>> class Model(torch.nn.Module):  # stands for AutoModel.from_pretrained(...)
+        ...     def forward(self, input_ids, attention_mask):
+        ...         return SimpleNamespace(last_hidden_state=input_ids[..., None].expand(-1, -1, 8).float())
+        >>> tokens = {"input_ids": torch.tensor([[5, 7, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])}
+        >>> pf.encoders.Pooled(Model(), embedding_dim=8)(tokens)
+        tensor([[6., 6., 6., 6., 6., 6., 6., 6.]])
     """
 
     def __init__(self, model: nn.Module, pooling: str = "mean", *, embedding_dim: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The encoders of the how-to that wrap a text model: with a stand-in, and with the libraries where they are there."""
+"""Encoders that wrap a text model: with a stand-in, and with the real libraries if they are installed."""
 
 from types import SimpleNamespace
 
@@ -8,12 +8,6 @@ from documents import ROOT, run_page
 from torch import nn
 
 import pairfuse as pf
-
-
-@pytest.fixture(scope="module")
-def page():
-    """What the code blocks of the how-to leave behind."""
-    return run_page(ROOT / "docs" / "encoders.md")
 
 
 class Transformer(nn.Module):
@@ -29,13 +23,13 @@ class Transformer(nn.Module):
         return SimpleNamespace(last_hidden_state=self.words(input_ids))
 
 
-def test_padding_does_not_count(page):
+def test_padding_does_not_count():
     """The mean is that of the words which are there."""
-    encoder = page["TransformerEncoder"](Transformer())
+    encoder = pf.encoders.Pooled(Transformer())
     ids, mask = torch.tensor([[5, 7, 9, 9], [5, 7, 0, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     model = pf.SiameseComparator(encoder)
     longer, shorter = model.encode({"input_ids": ids, "attention_mask": mask})
-    words = encoder.transformer.words
+    words = encoder.model.words
     torch.testing.assert_close(shorter, words(torch.tensor([5, 7])).mean(0))
     torch.testing.assert_close(longer, words(ids[0]).mean(0))
 
@@ -53,24 +47,43 @@ def bert(tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_with_transformers(page, bert):
-    """The tokenizer's output goes in as it is."""
+def test_with_transformers(bert):
+    """The tokenizer's output goes in as it is; padding and the length of the other side change nothing."""
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(bert), AutoModel.from_pretrained(bert)
-    tokens = tokenizer(["a cat sat", "the dog ran far"], padding=True, return_tensors="pt")
-    comparator = pf.SiameseComparator(page["TransformerEncoder"](model))
-    assert comparator(tokens, tokens).shape == (2,)
+    tokenizer, model = AutoTokenizer.from_pretrained(bert), AutoModel.from_pretrained(bert).eval()
+    short, long = (
+        tokenizer(texts, padding=True, return_tensors="pt") for texts in (["a cat", "far"], ["the dog ran far", ""])
+    )
+    hidden = model(**short)
+    due = {
+        "mean": torch.stack([hidden.last_hidden_state[0, :4].mean(0), hidden.last_hidden_state[1, :3].mean(0)]),
+        "cls": hidden.last_hidden_state[:, 0],
+        "pooler_output": hidden.pooler_output,
+    }
+    for pooling, embeddings in due.items():
+        comparator = pf.SiameseComparator(pf.encoders.Pooled(model, pooling), "product").eval()
+        torch.testing.assert_close(comparator.encode(short), embeddings)
+        torch.testing.assert_close(comparator.encode_items(short, batch_size=1), embeddings)
+        together = tokenizer(["a cat", "far", "the dog ran far", ""], padding=True, return_tensors="pt")
+        u, v = comparator.encode(together).tensor_split(2)
+        torch.testing.assert_close(comparator(short, long), comparator.head(u * v).squeeze(1))
+    with pytest.raises(TypeError, match=r"BaseModelOutput.*: pass pairfuse\.encoders\.Pooled\(encoder\)"):
+        pf.SiameseComparator(model).encode(short)
+    with pytest.raises(ValueError, match=r"BertModel to return image_embeds, got .* with last_hidden_state, pooler"):
+        pf.encoders.Pooled(model, "image_embeds")(short)
+    with pytest.raises(ValueError, match="Pooled cannot find the width of Linear: pass embedding_dim="):
+        pf.encoders.Pooled(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.filterwarnings("default")
-def test_with_sentence_transformers(page, bert):
+def test_with_sentence_transformers(bert):
     """Its embeddings are those that it gives by itself."""
     library = pytest.importorskip("sentence_transformers", minversion="6")
     from sentence_transformers.sentence_transformer import modules
 
     model = library.SentenceTransformer(modules=[modules.Transformer(bert), modules.Pooling(32)], device="cpu")
-    encoder = page["SentenceEncoder"](model)
+    encoder = run_page(ROOT / "docs" / "encoders.md")["SentenceEncoder"](model)
     texts = ["a cat sat", "the dog ran far"]
     embeddings = pf.SiameseComparator(encoder).encode_items(encoder.tokenize(texts))
     torch.testing.assert_close(embeddings, torch.as_tensor(model.encode(texts)), atol=1e-5, rtol=0)

@@ -23,8 +23,8 @@ def _key(name: str) -> str:
 def register_fusion(name: str) -> Callable[[F], F]:
     """Register a `Fusion` class under a name, as a class decorator.
 
-    Upper and lower case, `-` and `_` are the same in a name, here and in `make_fusion`. If a class of the same module
-    and qualified name is registered again, as when a notebook cell is run twice, the new class replaces the old one.
+    Upper and lower case, `-` and `_` are the same in a name, here and in `make_fusion`. A class of the same module and
+    qualified name replaces the old one, so that you can run a notebook cell again.
 
     Args:
         name: The name by which `make_fusion` and `SiameseComparator` know the class.

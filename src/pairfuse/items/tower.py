@@ -2,9 +2,8 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ Side = Literal["left", "right"]
 _WIDTH_ATTRIBUTES = ("embedding_dim", "num_features", "out_features")
 
 
-@dataclass(frozen=True)
-class Tower:
+class Tower(NamedTuple):
     """One side of a comparison: an encoder and what is known of it.
 
     Attributes:
@@ -106,9 +104,8 @@ class Tower:
         embeddings = []
         for batch, labelled in steps:
             if self.is_single(name, batch):
-                raise ValueError(
-                    f"{name} must be a batch of items, got one item of {describe(batch)}: pass {name}[None]"
-                )
+                whole, advice = (items, f": pass {name}[None]") if isinstance(items, Tensor) else (batch, "")
+                raise ValueError(f"{name} must be a batch of items, got one item of {describe(whole)}{advice}")
             if parameter is not None:
                 batch = combine(lambda tensor: tensor.to(parameter.device), batch)
             try:
