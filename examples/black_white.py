@@ -1,6 +1,6 @@
 """Quick start: are two images the same colour?
 
-Every image is wholly black or wholly white. A ResNet embeds both images of a pair, a fusion joins the two
+Every image is all black or all white. A ResNet embeds both images of a pair, a fusion joins the two
 embeddings, and one linear layer says "same" or "different". With concatenation it cannot, whatever the training:
 a linear layer on [u; v] computes g(u) + h(v). Any fusion that lets u and v meet can.
 
