@@ -43,7 +43,7 @@ def finding_section(id: str) -> str:
     parts = re.split(r"\b(Symptom|Computation|Threshold|False alarms): ", text)
     said = dict(zip(parts[1::2], parts[2::2], strict=True))
     found = " ".join(f"*{name}*: {said[key]}" for name, key in HOW.items())
-    return "\n\n".join([f"*What is seen*: {said['Symptom']} For instance: {seen}", _shown(_examine(case)[id]), found])
+    return "\n\n".join([f"*Symptom*: {said['Symptom']} For example: {seen}", _shown(_examine(case)[id]), found])
 
 
 def _shown(report: object) -> str:
