@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.machinery import PathFinder
 
 import pytest
 import torch
@@ -21,6 +22,20 @@ settings.register_profile(
 )
 settings.register_profile("random", settings.get_profile("default"), max_examples=500, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+OPTIONAL = {"faiss", "matplotlib", "scipy", "sentence_transformers", "sklearn", "timm", "tqdm", "transformers"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """A test that imports an optional package is skipped where that package is not installed."""
+    try:
+        return (yield)
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in OPTIONAL and PathFinder.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+        raise
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring_cases import (
     FUSIONS,
@@ -59,6 +59,7 @@ def test_gradients_are_those_of_forward(fusion, head):
 
 
 @each_fusion
+@settings(max_examples=20)
 @given(data=st.data())
 def test_blocks_and_tiles_do_not_change_a_score(fusion, data):
     """Whatever the budget, and whatever blocks and tiles it makes, down to a pair each."""

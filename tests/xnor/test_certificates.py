@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_program import separable_by_linear_program, widest_gap
 from oracles import ORACLES, exact
@@ -54,6 +54,7 @@ def assert_proves_itself(certificate, features, is_same):
 
 
 @each_name
+@settings(max_examples=20)
 @given(pair=embedding_pairs())
 def test_every_certificate_of_a_pair_proves_itself(name, pair):
     """It says what the margin, the linear program and, for trained weights, theory say."""
