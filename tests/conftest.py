@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from contextlib import contextmanager
+from doctest import UnexpectedException
 from importlib.machinery import PathFinder
 
 import pytest
@@ -23,19 +25,42 @@ settings.register_profile(
 settings.register_profile("random", settings.get_profile("default"), max_examples=500, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-OPTIONAL = {"faiss", "matplotlib", "scipy", "sentence_transformers", "sklearn", "timm", "tqdm", "transformers"}
+OPTIONAL = [
+    "faiss",
+    "matplotlib",
+    "scipy",
+    "sentence_transformers",
+    "sklearn",
+    "timm",
+    "tokenizers",
+    "tqdm",
+    "transformers",
+]
+
+
+@contextmanager
+def _skip_without_package():
+    """Skip a test, a fixture or a doctest that imports an optional package which is not installed."""
+    try:
+        yield
+    except (ImportError, UnexpectedException) as error:
+        cause = error.exc_info[1] if isinstance(error, UnexpectedException) else error
+        package = (getattr(cause, "name", None) or "").partition(".")[0]
+        if package in OPTIONAL and PathFinder.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    with _skip_without_package():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call():
-    """A test that imports an optional package is skipped where that package is not installed."""
-    try:
+    with _skip_without_package():
         return (yield)
-    except ImportError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in OPTIONAL and PathFinder.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
-        raise
 
 
 @pytest.fixture(autouse=True)

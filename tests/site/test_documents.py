@@ -11,16 +11,20 @@ from documents import BLOCK, PAGES, ROOT, load, run_page
 import pairfuse as pf
 
 HOW_TO = ROOT / "docs" / "write-a-fusion.md"  # runs in a test of its own
+COMPILES = "compile=True"
 
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if "```python" in page.read_text() and page != HOW_TO],
-    ids=lambda page: page.relative_to(ROOT).as_posix(),
+    [
+        pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=[pytest.mark.slow] if COMPILES in text else [])
+        for page, text in [(page, page.read_text()) for page in PAGES]
+        if "```python" in text and page != HOW_TO
+    ],
 )
 def test_code_blocks(page, registry_restored, monkeypatch, request):
     """The blocks of a page run in order, in one namespace, as a reader would type them."""
-    if "compile=True" in page.read_text():
+    if COMPILES in page.read_text():
         request.getfixturevalue("compiler")
     monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
     run_page(page)
