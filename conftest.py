@@ -1,4 +1,4 @@
-"""What all tests share: one thread per process, Hypothesis profiles, a registry restored after each test."""
+"""What all tests and doctests share: one thread per process, Hypothesis profiles, a registry restored after each test."""
 
 import os
 import shutil
@@ -53,12 +53,14 @@ def _skip_without_package():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup():
+    """Let fixtures skip."""
     with _skip_without_package():
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call():
+    """Let tests and doctests skip."""
     with _skip_without_package():
         return (yield)
 
