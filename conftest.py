@@ -1,4 +1,4 @@
-"""What all tests and doctests share: one thread per process, Hypothesis profiles, a registry restored after each test."""
+"""What all tests and doctests share: threads, Hypothesis profiles, skips for missing packages, common fixtures."""
 
 import os
 import shutil
