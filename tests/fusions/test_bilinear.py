@@ -12,7 +12,7 @@ WEIGHTED = [Bilinear, Biaffine, LowRankBilinear, MFB]
 each = pytest.mark.parametrize("fusion", [*WEIGHTED, NTN])
 
 
-@pytest.mark.parametrize("width", [32, 64, 512])
+@pytest.mark.parametrize("width", [32, 64, pytest.param(512, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fusion", "options"),
     [

@@ -1,7 +1,10 @@
-"""What all tests share: one thread per process, Hypothesis profiles, a registry restored after each test."""
+"""What all tests and doctests share: threads, Hypothesis profiles, skips for missing packages, common fixtures."""
 
 import os
 import shutil
+from contextlib import contextmanager
+from doctest import UnexpectedException
+from importlib.machinery import PathFinder
 
 import pytest
 import torch
@@ -21,6 +24,45 @@ settings.register_profile(
 )
 settings.register_profile("random", settings.get_profile("default"), max_examples=500, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+OPTIONAL = [
+    "faiss",
+    "matplotlib",
+    "scipy",
+    "sentence_transformers",
+    "sklearn",
+    "timm",
+    "tokenizers",
+    "tqdm",
+    "transformers",
+]
+
+
+@contextmanager
+def _skip_without_package():
+    """Skip a test, a fixture or a doctest that imports an optional package which is not installed."""
+    try:
+        yield
+    except (ImportError, UnexpectedException) as error:
+        cause = error.exc_info[1] if isinstance(error, UnexpectedException) else error
+        package = (getattr(cause, "name", None) or "").partition(".")[0]
+        if package in OPTIONAL and PathFinder.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    """Let fixtures skip."""
+    with _skip_without_package():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Let tests and doctests skip."""
+    with _skip_without_package():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
