@@ -53,7 +53,7 @@ def test_scores_of_one_sign_are_named(score, loss, side):
         "bounded-output"
     ]
     assert finding.verdict == "warn"
-    assert f"No score is ever {side}:" in finding.summary
+    assert f"No score was seen {side}:" in finding.summary
 
 
 def test_what_is_done_to_a_cosine_afterwards_counts():
