@@ -52,8 +52,8 @@ class ModelRunner:
         # A model that is in eval mode now will be put into train mode as a whole.
         self._training = [part.training or not self.module.training for part in self.module.modules()]
         named = named_weights(self.module)
-        for name, weight in named.items():
-            if nn.parameter.is_lazy(weight):
+        for name, tensor in [*named.items(), *self.module.named_buffers()]:
+            if nn.parameter.is_lazy(tensor):
                 raise ValueError(
                     f"model must have initialized parameters, got a lazy one, {name}: call model(x1, x2) once before "
                     "diagnose"

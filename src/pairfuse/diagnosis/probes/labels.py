@@ -33,16 +33,18 @@ def labels(context: Context) -> Result:
     if y is None or same is None:
         raise Skip("no targets were given")
     values = sorted(set(y.tolist()))
-    unknown = math.isnan(sum(values))
-    if unknown or ((values[0] < 0 or values[-1] > 1) and (context.loss is None or _wants_zero_and_one(context))):
+    zero_one = wants_zero_and_one(context.loss, tuple(context.given.returned.shape))
+    wanted = context.loss is None or zero_one or context.runner.probabilities
+    undefined = math.isnan(sum(values))
+    if undefined or (wanted and (values[0] < 0 or values[-1] > 1)):
         shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
-        name = "a cross-entropy" if context.loss is None else name_of(context.loss)
-        text = f"The targets are not 0 and 1, as {name} expects, but {shown}."
+        expects = name_of(context.loss) if zero_one else "a probability" if context.loss else "a cross-entropy"
         advice = (
             "Targets are floats: 1.0 = same, 0.0 = different. For -1 and 1 that is y = (y + 1) / 2. If your loss takes "
             "other targets, pass loss=."
         )
-        return Result("warn" if context.loss is None and not unknown else "fail", text, {"values": shown}, advice)
+        text = f"The targets are not 0 and 1, as {expects} needs, but {shown}."
+        return Result("fail" if undefined or zero_one else "warn", text, {"values": shown}, advice)
     share = float(same.double().mean())
     evidence: dict[str, Any] = {"pairs": len(y), "same": share}
     if share in (0, 1):
@@ -71,10 +73,6 @@ def labels(context: Context) -> Result:
         text = f"Only {rare:.1%} of the targets are {'same' if share < 0.5 else 'different'}."
         return Result("warn", text, evidence, "Draw about half of the pairs from one class, or pass pos_weight=.")
     return OK._replace(evidence=evidence)
-
-
-def _wants_zero_and_one(context: Context) -> bool:
-    return wants_zero_and_one(context.loss, tuple(context.given.returned.shape))
 
 
 class _Order(NamedTuple):
