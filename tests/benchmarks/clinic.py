@@ -35,11 +35,12 @@ def main() -> None:
             alarms = [finding for finding in diagnosis.findings if finding.verdict in ("fail", "warn")]
             rows[planted][alarms[0].id if alarms else "none"] += 1
             failed += case.finding is None and not diagnosis.ok
+            warned += case.finding is None and bool(alarms)
             if (alarms[0].id if alarms else None) != case.finding:
                 print(f"{case.name}, seed {seed}: {[(a.verdict, a.id) for a in alarms]}", file=sys.stderr)
-            if any(reason.startswith("could not run") for reason in diagnosis.skipped.values()):
-                print(f"{case.name}, seed {seed}: {diagnosis.skipped}", file=sys.stderr)
-            warned += case.finding is None and bool(alarms)
+            for id, reason in diagnosis.skipped.items():
+                if reason.startswith("could not run"):
+                    print(f"{case.name}, seed {seed}: {id} {reason}", file=sys.stderr)
     seconds = time.perf_counter() - start
     print("| planted | models | runs | found first | found instead |\n|---|---|---|---|---|")
     for planted, found in rows.items():

@@ -1,5 +1,6 @@
 """What a probe is given: the sample, the runner, and the measurements that several probes need."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,17 +84,10 @@ class Context:
         the draws.
         """
         outputs = [self.given.values]
-        generator = torch.Generator().manual_seed(0)
-        for large in ("last", "all") if self.runner.has_module else ():
-            for _ in range(DRAWS):
-                with self.runner.sandbox(), torch.no_grad():
-                    parameters = [p for p in self.runner.module.parameters() if p.is_floating_point()]
-                    for index, parameter in enumerate(parameters):
-                        size = parameter.square().mean().sqrt()
-                        scale = LARGE if large == "all" or index >= len(parameters) - 2 else 1
-                        noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                        parameter.copy_(scale * torch.where(size > 0, size, 1.0) * noise)
-                    outputs.append(self.runner.score(*self.sample.some_pairs(8)).values)
+        for scale, seed in itertools.product((1, LARGE), range(DRAWS if self.runner.has_module else 0)):
+            with self.runner.sandbox(), torch.no_grad():
+                self.runner.redraw(scale, seed, last=LARGE)
+                outputs.append(self.runner.score(*self.sample.some_pairs(8)).values)
         enough = sum(bool(values.isfinite().all()) for values in outputs[1:]) >= DRAWS
         return outputs if enough or not self.runner.weights else None
 

@@ -67,18 +67,11 @@ def embed(context: Context, x1: Batch, x2: Batch, *, gradients: bool = False) ->
     return Embedded(u, v, output, any(_multiplies(call, u, v) for call in calls))
 
 
-class Owners(NamedTuple):
+def owners(context: Context) -> tuple[set[str], set[str]]:
     """The names of the parameters that make the left embedding, and of those that make the right one."""
-
-    left: set[str]
-    right: set[str]
-
-
-def owners(context: Context) -> Owners:
-    """Where each parameter of the model acts; call it in the sandbox."""
     parameters = context.runner.parameters()
     found = embed(context, *context.sample.mixed_pairs(), gradients=True)
-    return Owners(_reached(found.u, parameters), _reached(found.v, parameters))
+    return _reached(found.u, parameters), _reached(found.v, parameters)
 
 
 def _reached(output: Tensor, parameters: dict[str, Tensor]) -> set[str]:

@@ -88,7 +88,8 @@ class Diagnosis:
         for finding in self.findings:
             if finding.id == id:
                 return finding
-        raise KeyError(f"{id}: {self.skipped.get(id, f'no such probe; there are {self._ids()}')}")
+        known = ", ".join([*(finding.id for finding in self.findings), *self.skipped])
+        raise KeyError(f"{id}: {self.skipped.get(id, f'no such probe; there are {known}')}")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the grid as plain dicts, lists, strings and numbers, fit for JSON."""
@@ -146,9 +147,6 @@ class Diagnosis:
     def _counts(self) -> str:
         count = {verdict: sum(finding.verdict == verdict for finding in self.findings) for verdict in VERDICTS}
         return ", ".join(f"{count[verdict]} {verdict}" for verdict in VERDICTS)
-
-    def _ids(self) -> str:
-        return ", ".join([*(finding.id for finding in self.findings), *self.skipped])
 
 
 def _wrapped(text: str, indent: str = "") -> str:

@@ -102,7 +102,8 @@ def diagnose(
     with interrupts_deferred() as checkpoint, _one_at_a_time(checkpoint):
         runner = ModelRunner(model, module, checkpoint)
         context = Context(sample, runner, optimizer, loss, ranking)
-        with torch.inference_mode(False), torch.enable_grad(), random_state_kept(_devices(context)):
+        held = [*runner.tensors(), *tensors("x1", sample.x1), *tensors("x2", sample.x2)]
+        with torch.inference_mode(False), torch.enable_grad(), random_state_kept({t.device for t in held}):
             torch.manual_seed(0)
             with runner.sandbox():
                 _prepare(context, returns)
@@ -147,8 +148,3 @@ def _one_at_a_time(checkpoint: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _LOCK.release()
-
-
-def _devices(context: Context) -> set[torch.device]:
-    given = tensors("x1", context.sample.x1) + tensors("x2", context.sample.x2)
-    return {tensor.device for tensor in [*context.runner.tensors(), *given]}

@@ -93,16 +93,21 @@ class ModelRunner:
         finally:
             self.call, self.module = before
 
-    def redraw(self, scale: float, seed: int = 0) -> None:
-        """Move every weight, and every buffer but a norm's, by so many times its size; by `scale` from zero."""
+    def redraw(self, scale: float, seed: int = 0, *, last: float | None = None) -> None:
+        """Move every weight, and every buffer but a norm's, by `scale` times its size, or by `scale` from zero.
+
+        The last two, often those of the last layer, move by `last` times their size instead.
+        """
         generator = torch.Generator().manual_seed(seed)
         modules = all_modules(self.module)
         buffers = [b for m in modules if not isinstance(m, NORMS) for b in m.buffers(recurse=False)]
-        for tensor in [*named_weights(self.module).values(), *buffers]:
+        weights = list(named_weights(self.module).values())
+        for index, tensor in enumerate([*weights, *buffers]):
             if tensor.is_floating_point():
                 size = tensor.square().mean().sqrt()
                 noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
-                tensor.add_(noise * torch.where(size > 0, size, 1.0) * scale)
+                far = last if last is not None and len(weights) - 2 <= index < len(weights) else scale
+                tensor.add_(noise * torch.where(size > 0, size, 1.0) * far)
 
     def score(
         self,

@@ -90,6 +90,11 @@ def take(x: Batch, index: Any) -> Batch:
     return combine(lambda tensor: tensor[index if isinstance(index, slice) else torch.as_tensor(index)], x)
 
 
+def cast(x: Batch, dtype: torch.dtype) -> Batch:
+    """The same items with floating-point tensors in another type."""
+    return combine(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, x)
+
+
 def all_pairs(left: Batch, right: Batch) -> tuple[Batch, Batch]:
     """Every left item with every right one, row by row."""
     n, m = count_items("x1", left), count_items("x2", right)

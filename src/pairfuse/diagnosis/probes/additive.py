@@ -1,6 +1,6 @@
 """Probe `additive`."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -12,10 +12,9 @@ from pairfuse.diagnosis.memorizable import is_memorizable
 from pairfuse.diagnosis.outputs import coarsest
 from pairfuse.diagnosis.probe import Result, Undecided
 from pairfuse.diagnosis.report import Ground
-from pairfuse.diagnosis.sample import take
+from pairfuse.diagnosis.sample import cast, take
 from pairfuse.fusions import Fusion
 from pairfuse.heads import is_monotone_affine
-from pairfuse.items.batches import combine
 from pairfuse.xnor import xnor_certificate
 
 SURE = 1000  # times rounding: no additive model leaves that much
@@ -87,25 +86,17 @@ def is_declared_additive(model: Any) -> bool:
     return all(type(fusion).__module__.startswith("pairfuse.") for fusion in fusions)
 
 
-class _Interaction(NamedTuple):
-    size: float
-    rounding: float
-
-
 def _around_these_weights(context: Context, of: str, evidence: Evidence) -> Result | None:
     """The test at the present weights and at redrawn ones; None if there is an interaction."""
     try:
-        double, (present, *others) = True, _interactions(context, of, torch.float64)
+        double, ((size, noise), *others) = True, _interactions(context, of, torch.float64)
     except Exception:  # such as constants in float32: it runs in its own type
-        double, (present, *others) = False, _interactions(context, of, None)
-    evidence = {
-        **evidence,
-        "in float64" if double else "in its own type": present.size,
-        "rounding there": present.rounding,
-    }
-    if present.size > present.rounding:
+        double, ((size, noise), *others) = False, _interactions(context, of, None)
+    kind = "in float64" if double else "in its own type"
+    evidence = {**evidence, kind: size, "rounding there": noise}
+    if size > noise:
         return None
-    found = [interaction.size for interaction in others if interaction.size > interaction.rounding]
+    found = [left for left, noise in others if left > noise]
     if found and rms(context.grid - context.grid.mean()) <= rounding(context.grid, context.held_precision):
         return Result("ok", evidence={**evidence, "around the present weights": max(found)})  # see constant-output
     if found:
@@ -125,13 +116,13 @@ def _around_these_weights(context: Context, of: str, evidence: Evidence) -> Resu
     return _verdict(context, text, evidence, "verified" if double else "observed")
 
 
-def _interactions(context: Context, of: str, dtype: torch.dtype | None) -> list[_Interaction]:
-    """The interaction of the model as it is, and with its weights redrawn, where that is finite."""
+def _interactions(context: Context, of: str, dtype: torch.dtype | None) -> list[tuple[float, float]]:
+    """Interaction and rounding of the model as it is, and with its weights redrawn, where that is finite."""
     left, right = (take(x, slice(SIDE)) for x in (context.sample.left, context.sample.right))
     if dtype is not None:
-        left, right = (combine(lambda x: x.to(dtype) if x.is_floating_point() else x, side) for side in (left, right))
+        left, right = cast(left, dtype), cast(right, dtype)
     held = context.held_precision if dtype is None else dtype
-    found: list[_Interaction] = []
+    found: list[tuple[float, float]] = []
     for scale in (0, *SCALES):
         recorder = FunctionRecorder()
         with context.runner.sandbox(dtype=dtype), torch.no_grad():
@@ -139,9 +130,8 @@ def _interactions(context: Context, of: str, dtype: torch.dtype | None) -> list[
                 context.runner.redraw(scale)
             grid = context.runner.score_all(left, right, of=of, recorder=recorder)
         if grid.isfinite().all():
-            found.append(
-                _Interaction(rms(grid - additive_part(grid)), rounding(grid, coarsest(held, recorder.precision)))
-            )
+            noise = rounding(grid, coarsest(held, recorder.precision))
+            found.append((rms(grid - additive_part(grid)), noise))
         elif not scale:
             raise Undecided("some logits are not finite")
         if len(found) > DRAWS:

@@ -1,7 +1,7 @@
 """Probe `labels`."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -58,16 +58,15 @@ def labels(context: Context) -> Result:
     evidence["one number for each item fits these pairs"] = is_memorizable(*context.sample.some_pairs(), same[:256])
     order = _order(context, same)
     if order is not None:
-        evidence |= {"AUC": order.auc, "cross-entropy": order.loss, "with targets turned round": order.loss_turned}
-        if order.turned:
-            text = (
-                f"The model scores different pairs higher than same ones (AUC {order.auc:.2f}): the targets, or the "
-                "score, are the wrong way round."
-            )
-            if order.distance and not context.takes_logits:
-                text = f"The model returns a distance: it is larger for different pairs (AUC {order.auc:.2f})."
-                return Result("note", text, evidence, f"Right for a contrastive loss. Elsewhere: {DISTANCE}")
-            return Result("warn", text, evidence, DISTANCE if order.distance else POLARITY)
+        wrong, auc = order.pop("wrong way round"), order["AUC"]
+        evidence |= order
+        distance = bool(wrong) and context.returns_distance
+        if distance and not context.takes_logits:
+            text = f"The model returns a distance: it is larger for different pairs (AUC {auc:.2f})."
+            return Result("note", text, evidence, f"Right for a contrastive loss. Elsewhere: {DISTANCE}")
+        if wrong:
+            text = f"Different pairs score higher than same ones (AUC {auc:.2f}): targets or scores are inverted."
+            return Result("warn", text, evidence, DISTANCE if distance else POLARITY)
     rare = min(share, 1 - share)
     if rare < RARE:
         text = f"Only {rare:.1%} of the targets are {'same' if share < 0.5 else 'different'}."
@@ -75,17 +74,8 @@ def labels(context: Context) -> Result:
     return OK._replace(evidence=evidence)
 
 
-class _Order(NamedTuple):
-    """How the scores order the pairs, and the loss that they give."""
-
-    auc: float
-    loss: float
-    loss_turned: float
-    distance: bool  # no score is ever below 0
-    turned: bool
-
-
-def _order(context: Context, same: Tensor) -> _Order | None:
+def _order(context: Context, same: Tensor) -> dict[str, float] | None:
+    """How the scores order the pairs, as evidence, and whether significantly the wrong way round."""
     logits = context.given.logits.double().cpu()
     same = same[: len(logits)]
     same, logits = same[logits.isfinite()], logits[logits.isfinite()]
@@ -96,7 +86,6 @@ def _order(context: Context, same: Tensor) -> _Order | None:
     auc = float(above.mean())
     deviation = math.sqrt((len(same) + 1) / (12 * len(ones) * len(zeros)))  # of the AUC of a random order
     cost, y = nn.functional.binary_cross_entropy_with_logits, same.double()
-    loss, loss_turned = float(cost(logits, y)), float(cost(logits, 1 - y))
-    distance = context.returns_distance
-    wrong = auc < 0.5 - SURE * deviation and (distance or loss_turned < loss - CONFIDENT)
-    return _Order(auc, loss, loss_turned, distance, wrong)
+    loss, turned = float(cost(logits, y)), float(cost(logits, 1 - y))
+    wrong = auc < 0.5 - SURE * deviation and (context.returns_distance or turned < loss - CONFIDENT)
+    return {"AUC": auc, "cross-entropy": loss, "with targets turned round": turned, "wrong way round": wrong}

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.module_search import named_weights
 from pairfuse.diagnosis.probe import Result, Skip
-from pairfuse.diagnosis.sample import Sample, item_key, take
-from pairfuse.items.batches import Batch, combine
+from pairfuse.diagnosis.sample import Sample, cast, item_key, take
+from pairfuse.items.batches import Batch, concatenate
 
 STEPS = 60
 RATES = (1e-2, 1e-3)
@@ -62,51 +62,30 @@ def _rightly_answered(context: Context) -> float:
     return min(float(side.double().mean()) if len(side) > 1 else 0.0 for side in sides)
 
 
-def _single(x: Tensor) -> Tensor:
-    return x.float() if x.is_floating_point() else x
-
-
 def _quartet(sample: Sample) -> tuple[Batch, Batch, Tensor]:
     """Two items a, b as the pairs (a, a), (a, b), (b, a), (b, b), with their targets."""
-    y = torch.tensor([1.0, 0.0, 0.0, 1.0])
-    rows, columns = [0, 0, 1, 1], [0, 1, 0, 1]
-    if sample.same_kind:
-        a, b = _two_that_differ(sample)
-        items = combine(lambda p, q: torch.stack([p, q]), a, b)
+    y, rows, columns = torch.tensor([1.0, 0.0, 0.0, 1.0]), [0, 0, 1, 1], [0, 1, 0, 1]
+    same = torch.zeros(0, dtype=torch.bool) if sample.same is None else sample.same
+    if sample.same_kind:  # those of the first pair with target 0, or the first two different items
+        apart = (i for i in (~same).nonzero().flatten().tolist() if item_key(sample.x1, i) != item_key(sample.x2, i))
+        first = next(apart, None)
+        items = sample.left if first is None else concatenate(take(sample.x1, [first]), take(sample.x2, [first]))
         return take(items, rows), take(items, columns), y
     if sample.same is None:
         raise Skip("for two kinds of things it needs targets, to know which go together")
-    matched = sample.same.nonzero().flatten().tolist()
-    first = matched[0] if matched else None
-    others = [i for i in matched if _both_differ(sample, i, matched[0])]
-    if first is None or not others:
-        raise Skip("it needs two different pairs with target 1")
-    pairs = torch.tensor([first, others[0]])
-    return take(sample.x1, pairs[rows]), take(sample.x2, pairs[columns]), y
-
-
-def _two_that_differ(sample: Sample) -> tuple[Batch, Batch]:
-    """The items of the first pair with target 0, or the first two different items."""
-    if sample.same is not None:
-        for index in (~sample.same).nonzero().flatten().tolist():
-            if item_key(sample.x1, index) != item_key(sample.x2, index):
-                return _item(sample.x1, index), _item(sample.x2, index)
-    return _item(sample.left, 0), _item(sample.left, 1)
-
-
-def _both_differ(sample: Sample, i: int, j: int) -> bool:
-    return all(item_key(x, i) != item_key(x, j) for x in (sample.x1, sample.x2))
-
-
-def _item(x: Batch, index: int) -> Batch:
-    return combine(lambda tensor: tensor[index], x)
+    matched = same.nonzero().flatten().tolist()
+    for i in matched:
+        if all(item_key(x, i) != item_key(x, matched[0]) for x in (sample.x1, sample.x2)):
+            pairs = torch.tensor([matched[0], i])
+            return take(sample.x1, pairs[rows]), take(sample.x2, pairs[columns]), y
+    raise Skip("it needs two different pairs with target 1")
 
 
 def _train(context: Context, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tuple[int, float, bool]:
     """How many steps it took, the cross-entropy in the end, and whether all four answers are right."""
     parameters = [p for p in named_weights(context.runner.module).values() if p.requires_grad]
     if context.held_precision.itemsize < 4:
-        x1, x2 = (combine(_single, x) for x in (x1, x2))
+        x1, x2 = cast(x1, torch.float32), cast(x2, torch.float32)
     optimizer: Any = torch.optim.Adam(parameters, lr=rate)
     with torch.enable_grad():
         for step in range(STEPS + 1):
