@@ -19,6 +19,9 @@ _MONOTONE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU),
 )
 _PROBABILITIES = (nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+# How autograd names the functions that return probabilities, and those that return the same numbers in another shape.
+_RETURN_PROBABILITIES = ("SigmoidBackward", "HardsigmoidBackward", "SoftmaxBackward", "LogSigmoidBackward")
+_RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "ReshapeAlias", "Select", "Slice", "ToCopy", "Clone")
 
 
 def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | None = None) -> nn.Module:
@@ -170,3 +173,25 @@ def _width_taken(layer: nn.Module) -> int | None:
     if isinstance(layer, nn.BatchNorm1d):
         return layer.num_features or None
     return layer.normalized_shape[-1] if isinstance(layer, nn.LayerNorm) else None
+
+
+def refuse_probabilities(head: nn.Module, features: int) -> None:
+    """Raise if a head with a class of its own ends in a sigmoid or softmax. `check_head` knows the layers of torch."""
+    if all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
+        return
+    weight = next(head.parameters(), None)
+    if weight is None:
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            fused = torch.zeros(2, features, dtype=weight.dtype, device=weight.device, requires_grad=True)
+            node = head.forward(fused).grad_fn
+        except Exception:  # calling the model reports what is wrong
+            return
+    while node is not None and node.name().startswith(_RESHAPES):
+        node = node.next_functions[0][0]
+    if node is not None and node.name().startswith(_RETURN_PROBABILITIES):
+        raise ValueError(
+            f"predict_proba expects a head that returns logits, got {type(head).__name__}, which ends in "
+            f"{node.name().partition('Backward')[0].lower()}: remove it, and train with a loss that takes logits"
+        )
