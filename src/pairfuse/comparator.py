@@ -80,8 +80,7 @@ class SiameseComparator(nn.Module):
     Examples:
         >>> import torch, pairfuse as pf
         >>> from torch import nn
-        >>> model = pf.SiameseComparator(nn.Linear(8, 4), "product")
-        >>> model(torch.randn(5, 8), torch.randn(5, 8)).shape
+        >>> pf.SiameseComparator(nn.Linear(8, 4), "product")(torch.randn(5, 8), torch.randn(5, 8)).shape
         torch.Size([5])
         >>> pf.SiameseComparator(nn.Linear(8, 4), "concat")
         Traceback (most recent call last):
@@ -124,28 +123,29 @@ class SiameseComparator(nn.Module):
             if not facts.additive:
                 reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
             raise AdditiveComparatorError(
-                f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Take a "
+                f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Use a "
                 "fusion that is not additive, such as fusion='product' or the default, or a head with a hidden layer, "
-                "such as head='mlp'. For a model that is additive on purpose (a ranking, say) pass allow_additive=True."
+                "such as head='mlp'. For a model that is additive on purpose, such as a ranking, pass "
+                "allow_additive=True."
             )
         check_head(head, self.fusion.out_features)
 
     @property
     def tied(self) -> bool:
-        """Whether one encoder serves both sides."""
+        """True if one encoder serves both sides."""
         return self.right_encoder is None
 
     @property
     def symmetric(self) -> bool:
-        """Whether swapping the inputs provably leaves every logit of the eval mode: tied, with a symmetric fusion."""
+        """True if swapping the inputs provably changes no logit in eval mode: tied, with a symmetric fusion."""
         return self.tied and self.fusion.symmetry == "symmetric"
 
     @property
     def additive(self) -> bool:
-        """Whether "same or different" is provably out of every logit's reach: an additive fusion, an affine head.
+        """True if provably no logit can answer "same or different": an additive fusion with an affine head.
 
-        In eval mode each logit is then g(x1) + h(x2), or a never decreasing function of such a sum. A head that cannot
-        be seen through, because its class is your own, is not called affine.
+        In eval mode each logit is then g(x1) + h(x2), or a monotone function of it. A head of your own class, which
+        pairfuse cannot look into, does not count as affine.
         """
         return self.fusion.additive and is_monotone_affine(self.head)
 
@@ -246,8 +246,7 @@ class SiameseComparator(nn.Module):
 
         Examples:
             >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
-            >>> model.encode_items(torch.randn(1000, 8)).shape
+            >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).encode_items(torch.randn(1000, 8)).shape
             torch.Size([1000, 4])
         """
         return encode_items(self, "items", items, side, batch_size, progress)
