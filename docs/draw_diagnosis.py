@@ -1,6 +1,6 @@
-"""Draw the picture of a diagnosis: `python docs/draw_diagnosis.py`.
+"""Draw the figure of a diagnosis: `python docs/draw_diagnosis.py`.
 
-Sixteen digits of four classes, in order of their class, after training: same digits lie along the diagonal.
+It shows sixteen digits of four classes, sorted by class, after training. Same digits lie along the diagonal.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ CLASSES = 4
 
 
 def main() -> None:
-    """Train a comparator on pairs of digits, and draw what its diagnosis sees."""
+    """Train a comparator on pairs of digits and draw its diagnosis."""
     torch.manual_seed(0)
     images, labels = map(torch.as_tensor, load_digits(n_class=CLASSES, return_X_y=True))
     images = images.float() / 16

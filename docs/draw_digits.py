@@ -1,4 +1,4 @@
-"""Draw the picture of the tutorial on digits, from what its own code computes: `python docs/draw_digits.py`."""
+"""Run the code of the digits tutorial and draw its picture: `python docs/draw_digits.py`."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ SAME, DIFFERENT = "tab:blue", "tab:orange"
 
 
 def run_page(path: Path) -> dict[str, Any]:
-    """What the code blocks of a page leave behind."""
+    """Run the code blocks of a page and return their namespace."""
     namespace: dict[str, Any] = {}
     for code in re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
         exec(code, namespace)
@@ -21,7 +21,7 @@ def run_page(path: Path) -> dict[str, Any]:
 
 
 def draw(page: dict[str, Any], path: Path) -> None:
-    """Above queries and what was found for them, below the scores of all pairs and the threshold."""
+    """Draw queries with their results above, and the scores of all pairs below."""
     figure = plt.figure(figsize=(10, 8), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1.6, 1])
     draw_search(above, page)
@@ -43,7 +43,7 @@ def draw(page: dict[str, Any], path: Path) -> None:
 
 
 def draw_search(figure: Any, page: dict[str, Any]) -> None:
-    """A column for each query: itself, and its five nearest, red where they show another digit."""
+    """Draw a column for each query: the query, and its five nearest images, in red if they show another digit."""
     queries, gallery, nearest = page["second"], page["first"], page["indices"]
     columns = torch.linspace(0, len(queries) - 1, SHOWN).long().tolist()
     axes = figure.subplots(1 + nearest.shape[1], SHOWN)

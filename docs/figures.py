@@ -1,6 +1,6 @@
-"""Draw the pictures of the XOR explanation: `python docs/figures.py`.
+"""Draw the pictures of the XOR page: `python docs/figures.py`.
 
-`docs/images/black_white.png` is drawn by the quick start: `python examples/black_white.py --plot ...`.
+The quick start draws `docs/images/black_white.png`: `python examples/black_white.py --plot ...`.
 """
 
 from io import BytesIO
@@ -19,9 +19,9 @@ SAME, DIFFERENT = "#0067a5", "#b34700"  # those of docs/xor/xor.css
 
 
 def draw_fused_pairs() -> None:
-    """The four pairs of two embeddings under three fusions, with the two segments whose distance is the margin.
+    """Draw the four pairs of two embeddings under three fusions, and the two segments whose distance is the margin.
 
-    What the interactive picture shows, for readers without scripts: the same colours and shapes, the same start.
+    This is the interactive picture for readers without JavaScript: the same colors, shapes and initial positions.
     """
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
     one_black, one_white = torch.tensor([0.3]), torch.tensor([1.0])
@@ -44,7 +44,7 @@ def draw_fused_pairs() -> None:
 
 
 def draw_segment(axis: plt.Axes, p: Tensor, q: Tensor, color: str, marker: str, label: str, names: list[str]) -> None:
-    """Two points of one class, the segment between them, and their names; equal points share one name."""
+    """Draw two points of one class, the segment between them, and their names. Equal points share one name."""
     (x1, y1), (x2, y2) = p.tolist(), q.tolist()
     axis.plot([x1, x2], [y1, y2], color=color, linewidth=2, marker=marker, markersize=9, label=label)
     if torch.allclose(p, q):
@@ -56,7 +56,7 @@ def draw_segment(axis: plt.Axes, p: Tensor, q: Tensor, color: str, marker: str, 
 
 
 def draw_logit_grid() -> None:
-    """What the four logits can be: a sum of a row effect and a column effect, or anything."""
+    """Draw two tables of four logits: a sum of a row effect and a column effect, and XNOR."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     additive = torch.tensor([[1.5], [-0.5]]) + torch.tensor([[0.5, -1.0]])
     xnor = torch.tensor([[3.0, -3.0], [-3.0, 3.0]])
@@ -77,7 +77,7 @@ def draw_logit_grid() -> None:
 
 
 def save(figure: Figure, name: str) -> None:
-    """As a PNG of 64 colours, a third of the size of one of millions."""
+    """Save a PNG with 64 colors, a third of the size of a full-color PNG."""
     buffer = BytesIO()
     figure.savefig(buffer, dpi=120)
     Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)

@@ -1,4 +1,4 @@
-"""What mkdocs computes while it builds: tables of fusions and laws, and what `diagnose` says of the clinic."""
+"""Computed by mkdocs while it builds: tables of fusions and laws, and reports of `diagnose` on the clinic."""
 
 import inspect
 import os
@@ -10,9 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 import pairfuse as pf
+from pairfuse.diagnosis.probe import Probe
 from pairfuse.diagnosis.probes import PROBES
 from pairfuse.fusions.registry import fusion_class
-from pairfuse.testing.checks import LAWS
+from pairfuse.testing.laws import LAWS
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
@@ -32,18 +33,18 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def question_report() -> str:
     """The report of the founding question's model, in the clinic's size."""
-    return _shown(_examine(next(case for case in FAULTY if case.name == "question")))
+    return _shown(_diagnose(next(case for case in FAULTY if case.name == "question")))
 
 
-def finding_section(id: str) -> str:
-    """What is seen of a fault, a report on a model of the clinic, and how it is found."""
-    case = next(case for case in FAULTY if case.finding == id)
+def finding_section(probe: Probe) -> str:
+    """The symptom of a fault, a report on a model of the clinic, and how it is found."""
+    case = next(case for case in FAULTY if case.finding == probe.id)
     seen = " ".join((inspect.getdoc(case.build) or "").split())
-    text = " ".join((inspect.getdoc(PROBES[id]) or "").split())
+    text = " ".join((inspect.getdoc(probe.run) or "").split())
     parts = re.split(r"\b(Symptom|Computation|Threshold|False alarms): ", text)
     said = dict(zip(parts[1::2], parts[2::2], strict=True))
     found = " ".join(f"*{name}*: {said[key]}" for name, key in HOW.items())
-    return "\n\n".join([f"*What is seen*: {said['Symptom']} For instance: {seen}", _shown(_examine(case)[id]), found])
+    return "\n\n".join([f"*Symptom*: {said['Symptom']} For example: {seen}", _shown(_diagnose(case)[probe.id]), found])
 
 
 def _shown(report: object) -> str:
@@ -51,14 +52,14 @@ def _shown(report: object) -> str:
         return f"```text\n{report}\n```"
 
 
-def _examine(case: Case) -> pf.Diagnosis:
+def _diagnose(case: Case) -> pf.Diagnosis:
     patient = case.build(0)
     return pf.diagnose(patient.model, patient.x1, patient.x2, patient.y, **patient.options)
 
 
 def law_table() -> str:
     """One row for each law: its name and its sentence."""
-    rows = [f"| `{name}` | {' '.join((inspect.getdoc(law) or '').split())} |" for name, law in LAWS.items()]
+    rows = [f"| `{name}` | {' '.join(law.statement.split())} |" for name, law in LAWS.items()]
     return "\n".join(["| check | law |", "|---|---|", *rows])
 
 
@@ -114,5 +115,5 @@ TABLES = {
     "<!-- the table of the fusions -->": fusion_table,
     "<!-- the table of the laws -->": law_table,
     "<!-- the report of the question -->": question_report,
-    **{f"<!-- the finding: {id} -->": partial(finding_section, id) for id in PROBES},
+    **{f"<!-- the finding: {probe.id} -->": partial(finding_section, probe) for probe in PROBES},
 }

@@ -1,7 +1,7 @@
-"""The two languages of the site: what a page in `docs/zh` sets, and where the switch in the header leads.
+"""The two languages of the site: the settings of the pages in `docs/zh`, and the language switch in the header.
 
-One build makes both, so that there is one search and one reference. A Chinese page has the name of its English
-counterpart; a page without one leads to the other language's home.
+One build makes both languages, with one search and one reference. A Chinese page has the name of its English
+counterpart. On a page without a counterpart, the switch leads to the home page of the other language.
 """
 
 import copy
@@ -22,12 +22,12 @@ BREAK = re.compile(rf"(?<=[{MARKS}])\n *(?![\s#|>-]|\d+\. )|(?<=[{CJK}])\n *(?=[
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Of a line break within a paragraph Markdown makes a space, which Chinese does not have."""
+    """Remove line breaks within Chinese paragraphs, which Markdown would turn into spaces."""
     return BREAK.sub("", markdown) if language_of(page.file.src_uri) == "zh" else markdown
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """What Markdown's extensions say of their links, which know one language only."""
+    """Translate the link titles that Markdown extensions generate in English."""
     if language_of(page.file.src_uri) == "en":
         return html
     return re.sub(r'title="[^"]*"', lambda title: _translated(title[0]), html)
@@ -40,7 +40,7 @@ def _translated(text: str) -> str:
 
 
 def on_page_context(context: dict[str, Any], page: Any, config: Any, nav: Any) -> dict[str, Any]:
-    """Before each page is rendered: its language, its switch and its navigation."""
+    """Set the language, the switch and the navigation before a page is rendered."""
     language = language_of(page.file.src_uri)
     config.theme["language"] = language
     config.extra["alternate"] = alternates(page.file.src_uri, {other.file.src_uri: other.url for other in nav.pages})
@@ -53,22 +53,22 @@ def on_page_context(context: dict[str, Any], page: Any, config: Any, nav: Any) -
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """The theme announces both languages in the head too, where its script looks for a whole site behind each link."""
+    """Remove the theme's `alternate` links from the head; its script expects a whole site behind each of them."""
     return re.sub(r'<link rel="alternate"[^>]* hreflang="[^>]*>\s*', "", output)
 
 
 def language_of(path: str) -> str:
-    """The language of a page, by its path in `docs`."""
+    """Return the language of a page from its path in `docs`."""
     return "zh" if path.startswith(CHINESE) else "en"
 
 
 def home_links(nav: Any) -> list[dict[str, str]]:
-    """The home of either language."""
+    """Return the links to the home page of each language."""
     return alternates("index.md", {page.file.src_uri: page.url for page in nav.pages})
 
 
 def alternates(path: str, urls: dict[str, str]) -> list[dict[str, str]]:
-    """For either language the same page, or its home where there is none: what the theme calls `extra.alternate`."""
+    """Return the theme's `extra.alternate`: the same page in each language, or the home page if there is none."""
     name = path.removeprefix(CHINESE)
     paths = {"en": [name, "index.md"], "zh": [CHINESE + name, CHINESE + "index.md"]}
     links = {lang: next(urls[path] for path in candidates if path in urls) for lang, candidates in paths.items()}
@@ -76,7 +76,7 @@ def alternates(path: str, urls: dict[str, str]) -> list[dict[str, str]]:
 
 
 def items_for(language: str, items: list[Any]) -> list[Any]:
-    """English pages list English pages; Chinese ones list the Chinese, and the English below."""
+    """Return the navigation: English pages list English pages; Chinese pages list Chinese pages first."""
     (chinese,) = [item for item in items if item.title == NAMES["zh"]]
     english = [item for item in items if item is not chinese]
     if language == "en":

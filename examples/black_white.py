@@ -1,8 +1,8 @@
-"""Quick start: are two images the same colour?
+"""Quick start: do two images have the same color?
 
-Every image is wholly black or wholly white. A ResNet embeds both images of a pair, a fusion joins the two
-embeddings, and one linear layer says "same" or "different". With concatenation it cannot, whatever the training:
-a linear layer on [u; v] computes g(u) + h(v). Any fusion that lets u and v meet can.
+Every image is all black or all white. A ResNet embeds both images of a pair, a fusion joins the two embeddings, and
+one linear layer answers "same" or "different". With concatenation it can never learn this, because a linear layer on
+[u; v] computes g(u) + h(v). With the other fusions it learns the task in a few dozen steps.
 
     python examples/black_white.py
     python examples/black_white.py --fusion product --steps 50 --image-size 32
@@ -21,11 +21,11 @@ from tqdm import tqdm
 import pairfuse as pf
 
 FUSIONS = ["concat", "product", "abs-diff", "bilinear", "default"]
-CONTROLS: list[pf.data.Target] = ["zero", "first-is-black", "second-is-black"]  # what concat can learn
+CONTROLS: list[pf.data.Target] = ["zero", "first-is-black", "second-is-black"]  # tasks that concat can learn
 
 
 def build(fusion: str, seed: int) -> pf.SiameseComparator:
-    """The model: encoder, fusion, head."""
+    """Build the model: encoder, fusion, head."""
     torch.manual_seed(seed)
     encoder = pf.encoders.vision_encoder("resnet18", embedding_dim=64)
     if fusion == "default":
@@ -34,7 +34,7 @@ def build(fusion: str, seed: int) -> pf.SiameseComparator:
 
 
 def train(model: nn.Module, pairs: pf.data.BlackWhitePairs, device: str, title: str) -> list[float]:
-    """Plain PyTorch: binary cross-entropy on logits. Returns the loss of every step."""
+    """Train with plain PyTorch and binary cross-entropy on logits. Return the loss of every step."""
     model.to(device).train()
     loss_function = nn.BCEWithLogitsLoss()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
@@ -49,14 +49,14 @@ def train(model: nn.Module, pairs: pf.data.BlackWhitePairs, device: str, title: 
 
 
 def report(title: str, p: torch.Tensor, y: torch.Tensor) -> None:
-    """One row: the four probabilities, the cross-entropy and the accuracy over the four pairs."""
+    """Print one row: the four probabilities, the cross-entropy and the accuracy over the four pairs."""
     bce = nn.functional.binary_cross_entropy(p, y)
     accuracy = ((p > 0.5) == (y > 0.5)).float().mean()
     print(f"{title:>16}  " + "  ".join(f"{value:11.3f}" for value in p) + f"  {bce:6.3f}  {accuracy:8.0%}")
 
 
 def draw(path: str, losses: dict[str, list[float]], tables: dict[str, torch.Tensor]) -> None:
-    """Loss curves with the floor of an additive model, and the truth tables as a heat map."""
+    """Draw the loss curves with the floor of an additive model, and the truth tables as a heat map."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     for title, curve in losses.items():
         left.plot(range(1, len(curve) + 1), curve, label=title, linewidth=2.5 if title == "concat" else 1.5)
@@ -75,14 +75,14 @@ def draw(path: str, losses: dict[str, list[float]], tables: dict[str, torch.Tens
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, print the truth tables, draw."""
+    """Train all models, print their truth tables and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fusion", nargs="+", choices=FUSIONS, default=FUSIONS, help="which to train (all)")
+    parser.add_argument("--fusion", nargs="+", choices=FUSIONS, default=FUSIONS, help="fusions to train (all)")
     parser.add_argument("--steps", type=int, default=100, help="training steps, of 16 pairs each (100)")
     parser.add_argument("--image-size", type=int, default=64, help="height and width in pixels (64)")
-    parser.add_argument("--device", default="cpu", help="where to train (cpu)")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the pairs (0)")
-    parser.add_argument("--plot", default="black_white.png", help="where the picture goes (black_white.png)")
+    parser.add_argument("--device", default="cpu", help="device to train on (cpu)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the pairs (0)")
+    parser.add_argument("--plot", default="black_white.png", help="path of the picture (black_white.png)")
     options = parser.parse_args(arguments)
     Path(options.plot).resolve().parent.mkdir(parents=True, exist_ok=True)
 

@@ -1,8 +1,8 @@
 """Train a comparison of digits, then search with it: all pairs, the best of a gallery, a faiss index.
 
-A small network embeds 8 × 8 images, the fusion squares the differences of two embeddings, one linear layer says "same
-digit" or "different". A batch of 64 images trains on all 4,096 pairs. Then each test image looks for its nearest five
-among the training images, by the learned comparison itself, and the five vote.
+A small network embeds 8 × 8 images, the fusion squares the differences of two embeddings, and one linear layer answers
+"same digit" or "different". A batch of 64 images trains on all its 4,096 pairs. Then each test image finds its nearest
+five training images with the learned comparison itself, and these five vote.
 
     python examples/search.py
     python examples/search.py --epochs 5 --plot digits.png
@@ -22,18 +22,18 @@ from tqdm import tqdm
 
 import pairfuse as pf
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 
 
 def load(seed: int) -> list[Tensor]:
-    """1,797 images of digits from scikit-learn: gallery and query images in [0, 1], and their digits."""
+    """Load 1,797 images of digits from scikit-learn: gallery and query images in [0, 1], and their digits."""
     images, digits = load_digits(return_X_y=True)
     parts = train_test_split(images / 16, digits, test_size=0.3, random_state=seed, stratify=digits)
     return [torch.as_tensor(part, dtype=torch.float32 if part.ndim == 2 else torch.int64) for part in parts]
 
 
 def train(model: pf.SiameseComparator, images: Tensor, digits: Tensor, epochs: int) -> None:
-    """Each batch is encoded once, and all its pairs are scored: 64 images, 4,096 pairs."""
+    """Train: each batch is encoded once and all its pairs are scored, 4,096 pairs for 64 images."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     loss_function = nn.BCEWithLogitsLoss()
     for _ in tqdm(range(epochs), desc="training"):
@@ -47,17 +47,17 @@ def train(model: pf.SiameseComparator, images: Tensor, digits: Tensor, epochs: i
 
 
 def vote(digits: Tensor, indices: Tensor) -> Tensor:
-    """The digit that most of the neighbours show."""
+    """Return the digit that most of the neighbors show."""
     return digits[indices].mode(dim=1).values
 
 
 def draw(images: list[Tensor], digits: list[Tensor], found: pf.scoring.TopK, right: Tensor, path: Path) -> None:
-    """Queries above their neighbours, with the scores: up to four whose vote is wrong, in red, then some others."""
+    """Draw queries above their neighbors, with scores: up to four with a wrong vote, in red, then some others."""
     (gallery, queries), (gallery_digits, query_digits) = images, digits
     order = right.long().argsort(stable=True)
     wrong = min(4, int((~right).sum()))
     shown = torch.cat([order[:wrong], order[len(order) - 8 + wrong :]]).tolist()
-    figure, axes = plt.subplots(1 + NEIGHBOURS, len(shown), figsize=(8, 6.4), layout="constrained")
+    figure, axes = plt.subplots(1 + NEIGHBORS, len(shown), figsize=(8, 6.4), layout="constrained")
     for column, query in zip(axes.T, shown, strict=True):
         hits, scores = found.indices[query], found.values[query]
         labels = [f"query: {query_digits[query]}"]
@@ -72,11 +72,11 @@ def draw(images: list[Tensor], digits: list[Tensor], found: pf.scoring.TopK, rig
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, search, compare, draw."""
+    """Train, search in three ways, compare the results and draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path, help="where to draw eight queries and their neighbours")
+    parser.add_argument("--plot", type=Path, help="path for a picture of eight queries and their neighbors")
     options = parser.parse_args(arguments)
 
     torch.manual_seed(options.seed)
@@ -85,23 +85,23 @@ def main(arguments: list[str] | None = None) -> None:
     model = pf.SiameseComparator(encoder, "squared-diff")
     train(model, gallery, gallery_digits, options.epochs)
 
-    scores = model.score_matrix(queries, gallery)  # every query against every gallery image, each encoded once
+    scores = model.score_matrix(queries, gallery)  # all pairs, each image encoded once
     same = query_digits[:, None] == gallery_digits
     hits, rejections = (scores[same] > 0).float().mean(), (scores[~same] <= 0).float().mean()
-    print(f"{scores.numel():,} pairs: {hits:.1%} of the same and {rejections:.1%} of the different told right")
+    print(f"{scores.numel():,} pairs: {hits:.1%} of the same and {rejections:.1%} of the different are right")
 
-    found = model.topk(queries, gallery, k=NEIGHBOURS)  # block by block, never the whole matrix
+    found = model.topk(queries, gallery, k=NEIGHBORS)  # block by block, never the whole matrix
     by_score = vote(gallery_digits, found.indices) == query_digits
-    print(f"digit of {NEIGHBOURS} neighbours: {by_score.float().mean():.1%} right")
+    print(f"digit of {NEIGHBORS} neighbours: {by_score.float().mean():.1%} right")  # codespell:ignore neighbours
 
-    index = pf.index.FaissIndex(model, gallery)  # the same scores, as inner products
-    print(f"faiss finds the same: {torch.equal(index.search(queries, NEIGHBOURS).indices, found.indices)}")
+    index = pf.index.FaissIndex(model, gallery)  # the same scores as inner products
+    print(f"faiss finds the same: {torch.equal(index.search(queries, NEIGHBORS).indices, found.indices)}")
 
-    with tempfile.TemporaryDirectory() as folder:  # what a server needs: the index, and vectors for the queries
+    with tempfile.TemporaryDirectory() as folder:  # a server needs the index and vectors for the queries
         path = str(Path(folder) / "gallery.faiss")
         faiss.write_index(index.index, path)
         vectors = index.form.to_query(model.encode_items(queries))
-        values, indices = faiss.read_index(path).search(vectors.numpy(), NEIGHBOURS)
+        values, indices = faiss.read_index(path).search(vectors.numpy(), NEIGHBORS)
     same_ids = torch.equal(torch.from_numpy(indices), found.indices)
     gap = (torch.from_numpy(values) + index.form.constant - found.values).abs().max()
     print(f"from the file on disk: the same: {same_ids}, scores apart by {gap:.0e} at most")

@@ -1,7 +1,7 @@
-"""Train a comparison on several GPUs, or several processes, with what PyTorch has: DistributedDataParallel.
+"""Train a comparison on several GPUs, or in several processes, with PyTorch's DistributedDataParallel.
 
-Every process trains on its share of each batch and scores its share of the queries; process 0 prints. Without a GPU
-the processes meet on the CPU, so that the same file can be tried anywhere.
+Every process trains on its share of each batch and searches for its share of the queries. Process 0 prints. Without a
+GPU the processes run on the CPU, so you can try the script anywhere.
 
     torchrun --nproc-per-node 2 examples/several_gpus.py
     python examples/several_gpus.py
@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import pairfuse as pf
 
-EPOCHS, PAIRS, BATCH = 20, 4096, 256  # pairs in all, and of a step in all processes together
+EPOCHS, PAIRS, BATCH = 20, 4096, 256  # pairs in total, and per step over all processes
 
 
 def start() -> torch.device:
-    """Meet the other processes; torchrun has put into the environment who they are."""
+    """Join the process group that torchrun describes in the environment, and return this process's device."""
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29501")):
         os.environ.setdefault(name, value)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -34,7 +34,7 @@ def start() -> torch.device:
 
 
 def draw_pairs(images: Tensor, digits: Tensor) -> TensorDataset:
-    """As many same pairs as different ones; the same in every process, since the seed is."""
+    """Draw as many same as different pairs. All processes draw the same pairs, because the seed is fixed."""
     generator = torch.Generator().manual_seed(0)
     i, j = torch.randint(len(digits), (2, 20 * PAIRS), generator=generator)
     same = digits[i] == digits[j]
@@ -43,14 +43,14 @@ def draw_pairs(images: Tensor, digits: Tensor) -> TensorDataset:
 
 
 def train(model: nn.Module, pairs: TensorDataset, device: torch.device) -> float:
-    """A plain loop but for the sampler, which gives each process its share. Returns the mean loss of the last epoch."""
+    """Train with a plain loop; the sampler gives each process its share. Return the mean loss of the last epoch."""
     sampler: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(pairs, shuffle=True)
     loader = DataLoader(pairs, batch_size=BATCH // dist.get_world_size(), sampler=sampler)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     loss_function = nn.BCEWithLogitsLoss()
     mean = torch.zeros((), device=device)
     for epoch in range(EPOCHS):
-        sampler.set_epoch(epoch)  # or every epoch has the same order
+        sampler.set_epoch(epoch)  # without this, every epoch has the same order
         mean.zero_()
         for x1, x2, y in loader:
             loss = loss_function(model(x1.to(device), x2.to(device)), y.to(device))
@@ -63,7 +63,7 @@ def train(model: nn.Module, pairs: TensorDataset, device: torch.device) -> float
 
 
 def search(model: pf.SiameseComparator, queries: Tensor, gallery: Tensor) -> Tensor:
-    """The best five of the gallery for each query: every process searches for its share, and all get all."""
+    """Return the best five of the gallery for each query. Every process searches for its share and gathers the rest."""
     share = queries.tensor_split(dist.get_world_size())[dist.get_rank()]
     found: list[Tensor | None] = [None] * dist.get_world_size()
     dist.all_gather_object(found, model.topk(share, gallery, k=5).indices.cpu())
@@ -71,7 +71,7 @@ def search(model: pf.SiameseComparator, queries: Tensor, gallery: Tensor) -> Ten
 
 
 def main() -> None:
-    """Train, search, print."""
+    """Train, search and print the results."""
     device = start()
     torch.manual_seed(0)
     data = load_digits()
@@ -82,7 +82,7 @@ def main() -> None:
     found = search(model, images[1200:].to(device), images[:1200].to(device))
     right = (digits[found].mode(dim=1).values == digits[1200:]).float().mean()
     if dist.get_rank() == 0:
-        print(f"{dist.get_world_size()} processes: loss {loss:.4f}, digit of five neighbours {right:.1%} right")
+        print(f"{dist.get_world_size()} processes: loss {loss:.4f}, digit of five neighbors {right:.1%} right")
     dist.destroy_process_group()
 
 

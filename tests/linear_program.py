@@ -1,7 +1,9 @@
 """Separability of four points by an independent linear program."""
 
 import numpy as np
-from scipy.optimize import linprog
+import pytest
+
+linprog = pytest.importorskip("scipy.optimize").linprog
 
 
 def separable_by_linear_program(same: np.ndarray, different: np.ndarray) -> bool:

@@ -71,7 +71,8 @@ def _biaffine(fusion: Any, u: Vector, v: Vector) -> Vector:
 
 
 def _projected(fusion: Any, u: Vector, v: Vector) -> Vector:
-    left, right = _apply(fusion.left, u), _apply(fusion.left if fusion.tied else fusion.right, v)
+    left = _apply(fusion.left_projection, u)
+    right = _apply(fusion.left_projection if fusion.tied else fusion.right_projection, v)
     if getattr(fusion, "activation", None) == "tanh":
         left, right = _tanh(left), _tanh(right)
     return [x * y for x, y in zip(left, right, strict=True)]
@@ -85,6 +86,12 @@ def _mfb(fusion: Any, u: Vector, v: Vector) -> Vector:
 def _ntn(fusion: Any, u: Vector, v: Vector) -> Vector:
     forms = [_dot(u, [_dot(row, v) for row in exact(weight)]) for weight in fusion.weight]
     return _tanh([form + linear for form, linear in zip(forms, _apply(fusion.linear, [*u, *v]), strict=True)])
+
+
+def _quadratic(fusion: Any, u: Vector, v: Vector) -> Vector:
+    p, q = exact(fusion.p), exact(fusion.q)
+    mixed = [_dot(u, [_dot(row, v) for row in p]), _dot(v, [_dot(row, u) for row in p])]  # P is used symmetrized
+    return [sum(mixed) / 2 + sum((_dot(x, [_dot(row, x) for row in q]) for x in (u, v)), Fraction(0)) / 2]
 
 
 def _cosine(fusion: Any, u: Vector, v: Vector) -> Vector:
@@ -135,7 +142,7 @@ def _one_factor(fusion: type[pf.Fusion]) -> Callable[[torch.Tensor, torch.Tensor
         weight, bias = _across(a, b)
         built = fusion(len(a), 1, rank=1, dtype=torch.float64)
         with torch.no_grad():
-            for side in (built.left, built.right):
+            for side in (built.left_projection, built.right_projection):
                 side.weight.copy_(weight[None])
                 side.bias.fill_(bias)
         return built
@@ -187,6 +194,7 @@ ORACLES: dict[str, Oracle] = {
         options=[{}, {"symmetric": True}, {"out_features": 3}],
         trained=_all_products(pf.fusions.Biaffine, 1),
     ),
+    "quadratic": Oracle(_quadratic, _always, lambda width: 1),
     "low-rank-bilinear": Oracle(
         lambda fusion, u, v: _apply(fusion.out, _projected(fusion, u, v)),
         _always,

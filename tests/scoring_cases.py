@@ -31,7 +31,24 @@ HEADS = {
     "squeezed": lambda f: nn.Sequential(nn.Linear(f, 1), nn.Flatten(0)),
 }
 each_fusion = pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
-each_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+
+
+def cross(fusions, heads, fast):
+    """Parametrize `fusion` and `head` with every combination; those that `fast(fusion, head)` is False for are slow."""
+    return pytest.mark.parametrize(
+        ("fusion", "head"),
+        [
+            pytest.param(FUSIONS[f], HEADS[h], id=f"{f}-{h}", marks=[] if fast(f, h) else [pytest.mark.slow])
+            for f in fusions
+            for h in heads
+        ],
+    )
+
+
+# A product, a product with a distance, and one without a fast path meet every head.
+each_fusion_and_head = cross(
+    FUSIONS, HEADS, lambda f, h: h in ("linear", "mlp") or f in ("product", "symmetric", "ntn")
+)
 
 
 def build(fusion, head, width, dtype=torch.float64):

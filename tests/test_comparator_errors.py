@@ -52,7 +52,7 @@ def test_inputs_that_are_not_tensors(value):
 
 
 def test_two_widths_need_a_fusion_for_two():
-    words = "got in_features=4 and in2_features=3: make them equal, or take a fusion for two widths, such as 'bilinear'"
+    words = "got in_features=4 and in2_features=3: make them equal, or use a fusion for two widths, such as 'bilinear'"
     with raises(ValueError, words):
         pf.SiameseComparator(nn.Linear(5, 4), right_encoder=nn.Linear(5, 3))
 

@@ -11,13 +11,15 @@ from torchvision import models
 import pairfuse as pf
 
 FAMILIES = ["resnet18", "alexnet", "densenet121", "mobilenet_v3_small", "squeezenet1_1", "vit_b_32", "swin_t"]
-
-
 REGNETS = ["regnet_x_400mf", "regnet_y_400mf"]  # the others are these two, larger
 BACKBONES = [name for name in models.list_models(module=models) if "regnet" not in name] + REGNETS
+SPECIAL = ["googlenet", "inception_v3", "regnet_x_400mf"]  # auxiliary classifiers; another size; widths from tensors
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in {*FAMILIES, *SPECIAL} else [pytest.mark.slow]) for n in BACKBONES],
+)
 @pytest.mark.parametrize("embedding_dim", [None, 7])
 def test_every_backbone(name, embedding_dim):
     """On the meta device, which computes shapes only: (B, D) comes out, in train mode too, and D is known."""

@@ -2,12 +2,12 @@
 
 import re
 
-import matplotlib
 import pytest
 
-from examples import black_white
+pytest.importorskip("matplotlib").use("Agg")
+pytest.importorskip("tqdm")
 
-matplotlib.use("Agg")
+from examples import black_white  # noqa: E402
 
 
 def rows(printed: str) -> dict[str, list[float]]:
@@ -16,6 +16,7 @@ def rows(printed: str) -> dict[str, list[float]]:
     return {title: [float(x) for x in numbers.split()] + [float(accuracy)] for title, numbers, accuracy in found}
 
 
+@pytest.mark.slow
 def test_the_whole_page(tmp_path, capsys):
     """Concat fails, the others and the controls succeed, and the picture is drawn."""
     plot = tmp_path / "picture.png"
@@ -29,6 +30,16 @@ def test_the_whole_page(tmp_path, capsys):
     for title in {*black_white.FUSIONS} - {"concat"}:
         errors = [abs(p - y) for p, y in zip(table[title][:4], table["right answer"][:4], strict=True)]
         assert max(errors) < 0.1, title
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_all_rows_after_one_step(tmp_path, capsys):
+    """Five fusions and three controls are trained, printed and drawn."""
+    plot = tmp_path / "picture.png"
+    black_white.main(["--steps", "1", "--image-size", "32", "--plot", str(plot)])
+    table = rows(capsys.readouterr().out)
+    assert set(table) == {"right answer", *black_white.FUSIONS, *black_white.CONTROLS}
+    assert all(len(row) == 6 for row in table.values())
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 

@@ -11,7 +11,7 @@ def small_network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 16))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 @pytest.mark.parametrize("fusion", [name for name in pf.list_fusions() if pf.make_fusion(name, 2).xnor != "never"])

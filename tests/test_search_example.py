@@ -2,14 +2,12 @@
 
 import re
 
-import matplotlib
 import pytest
 
-matplotlib.use("Agg")
+pytest.importorskip("matplotlib").use("Agg")
 
 
 def test_it_learns_and_finds_the_same_everywhere(tmp_path, capsys):
-    pytest.importorskip("faiss")
     from examples import search
 
     plot = tmp_path / "new folder" / "digits.png"

@@ -27,9 +27,11 @@ def run(processes: int) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo is tried on Linux only")
 def test_two_processes_learn_what_one_learns():
     """The same batches, in shares: the same loss and the same neighbours."""
+    pytest.importorskip("sklearn")
     alone, together = run(1), run(2)
     assert alone == together
     assert float(re.search(r"loss ([\d.]+)", together)[1]) < 0.3

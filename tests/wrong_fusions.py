@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 import pairfuse as pf
+from pairfuse.fusions import Separable
 
 
 class Good(pf.Fusion):
@@ -94,24 +95,39 @@ class WrongContrast(Good):
     feature_means = (0.0, 1.0)
 
 
-class WrongFactors(Good):
-    def factors(self, u, v, weight):
-        return u * weight[:, None], v[None] + 1
+class GoodSeparable(Separable):
+    symmetry, xnor = "symmetric", "generic"
+
+    def left(self, u):
+        return (u,)
+
+    def right(self, v):
+        return (v,)
+
+    def fuse(self, u, v):
+        return u * v
 
 
-class FactorsOfWrongShape(Good):
-    def factors(self, u, v, weight):
-        return u, v
+class WrongTerms(GoodSeparable):
+    def right(self, v):
+        return (v + 1,)
+
+    def fuse(self, u, v):
+        return u * v
 
 
-class FactorsInOneSide(Good):
-    """Centres both sides by the mean of one: right for a matrix, wrong for an index."""
+class TermsOfOneRow(GoodSeparable):
+    """Right for one pair of embeddings, wrong under other leading dimensions."""
 
-    def factors(self, u, v, weight):
-        if len(u) == 0 or len(v) == 0:
-            return u * weight[:, None], v[None]
-        scale = 1 + v.abs().max()
-        return u * weight[:, None] * scale, v[None] / scale
+    def left(self, u):
+        return (u if u.ndim == 2 else 2 * u,)
+
+    def fuse(self, u, v):
+        return u * v
+
+
+class ClaimsTranslation(Good):
+    translation_invariant = True
 
 
 class LooseWeight(Good):
@@ -267,15 +283,24 @@ class WrongForAllPairs(Good):
     def score_all(self, u, v, weight):
         return super().score_all(u, v, weight) + (0 if u.requires_grad else 1)
 
-
-class FactorsWithoutGradient(Good):
-    def factors(self, u, v, weight):
-        return u.detach() * weight[:, None], v[None]
+    def fuse(self, u, v):
+        return u * v
 
 
-class FactorsInFloat64(Good):
-    def factors(self, u, v, weight):
-        return (u * weight[:, None]).double(), v[None].double()
+class TermsWithoutGradient(GoodSeparable):
+    def left(self, u):
+        return (u.detach(),)
+
+    def fuse(self, u, v):
+        return u * v
+
+
+class TermsInFloat64(GoodSeparable):
+    def left(self, u):
+        return (u.double(),)
+
+    def fuse(self, u, v):
+        return u * v
 
 
 class NeedsContiguous(Good):
@@ -384,9 +409,9 @@ PLANTED = {
     "xnor_with_sum": [LittleWithSum],
     "spans_sum": [ReadsNoSum],
     "feature_means": [WrongContrast],
-    "factors": [WrongFactors, FactorsOfWrongShape, FactorsWithoutGradient, FactorsInFloat64],
-    "factors_apart": [FactorsInOneSide],
-    "score_all": [WrongForAllPairs],
+    "translation": [ClaimsTranslation],
+    "terms": [WrongTerms, TermsOfOneRow, TermsWithoutGradient, TermsInFloat64],
+    "all_pairs": [WrongForAllPairs],
     "gradients": [WrongGradient],
     "gradient_at_equal": [RootOfSquares],
     "trains": [TwoZeroFactors, UnusedWeight],

@@ -25,7 +25,7 @@ export function viewOf([x, y], half) {
   const unit = SIZE / 2 / half;
   return {
     half,
-    centre: [x, y],
+    center: [x, y],
     unit,
     to: ([px, py]) => [SIZE / 2 + (px - x) * unit, SIZE / 2 - (py - y) * unit],
     from: ([px, py]) => [x + (px - SIZE / 2) / unit, y - (py - SIZE / 2) / unit],
@@ -51,7 +51,7 @@ export function grid(view, numbers) {
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   const group = make("g", { class: "xor-grid" });
   for (const axis of [0, 1]) {
-    const [low, high] = [view.centre[axis] - view.half, view.centre[axis] + view.half];
+    const [low, high] = [view.center[axis] - view.half, view.center[axis] + view.half];
     for (let i = Math.ceil(low / step); i * step <= high; i++) {
       const at = view.to([i * step, i * step])[axis];
       const kind = numbers && i === 0 ? "xor-axis" : "xor-rule";

@@ -79,7 +79,7 @@ export function closestPoints(p1, p2, q1, q2) {
  * (1 − t) f(a, b) + t f(b, a), as in `pf.xnor.xnor_certificate`. `head` is the best linear head: that of the
  * certificate where there is one, and else one that is right three times of four, with the widest gap.
  */
-export function analyse(name, a, b) {
+export function analyze(name, a, b) {
   const points = fusePairs(name, a, b);
   const scale = powerOfTwo(largest(points));
   const small = points.map((point) => scaled(point, 1 / scale));

@@ -1,6 +1,6 @@
 /* The interactive picture of the XOR page: two embeddings to move, a fusion to choose, a head to train. */
 
-import { FUSIONS, IS_SAME, analyse, draw2d, evaluate, gradientStep, startHead } from "./maths.mjs";
+import { FUSIONS, IS_SAME, analyze, draw2d, evaluate, gradientStep, startHead } from "./maths.mjs";
 import { fusedPairs, grid, lossCurves, make, marker, rays, viewOf } from "./draw.mjs";
 import { mixture, precise, readable, wordsIn } from "./words.mjs";
 
@@ -161,7 +161,7 @@ function makeMovable(element, plane, position, move, done) {
 function begin(state) {
   let seed = (state.seed += 1) * 7919;
   const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
-  const points = analyse(state.name, state.a, state.b).points;
+  const points = analyze(state.name, state.a, state.b).points;
   state.head = startHead(points[0].length, random);
   state.losses = [evaluate(points, state.head).loss];
   state.moved = false;
@@ -173,7 +173,7 @@ function train(state, update, done) {
   const frame = () => {
     if (!state.running) return;
     for (let i = 0; i < (still ? STEPS : STEPS_PER_FRAME) && state.losses.length <= STEPS; i++) {
-      const { points } = analyse(state.name, state.a, state.b);
+      const { points } = analyze(state.name, state.a, state.b);
       state.head = gradientStep(points, state.head);
       state.losses.push(evaluate(points, state.head).loss);
     }
@@ -188,7 +188,7 @@ function train(state, update, done) {
 
 /** Show a state. */
 function refresh(parts, words, state) {
-  const found = analyse(state.name, state.a, state.b);
+  const found = analyze(state.name, state.a, state.b);
   const drawn = draw2d(found);
   const width = found.points[0].length;
   for (const chip of parts.chips) chip.firstChild.checked = chip.firstChild.value === state.name;
@@ -260,4 +260,4 @@ const marginOf = (words, { separable, margin, relative }) =>
 const verdictOf = (words, found) => `${found.separable ? words.separable : words.inseparable}${words.comma}${marginOf(words, found)}`;
 
 const spoken = (words, state) =>
-  words.said(state.name, where(state.a), where(state.b), verdictOf(words, analyse(state.name, state.a, state.b)));
+  words.said(state.name, where(state.a), where(state.b), verdictOf(words, analyze(state.name, state.a, state.b)));

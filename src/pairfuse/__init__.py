@@ -1,10 +1,12 @@
 """Compare pairs of things with PyTorch: are these two the same?"""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pairfuse import data, encoders, fusions, index, xnor
 from pairfuse.comparator import AdditiveComparatorError, SiameseComparator
 from pairfuse.fusions import Fusion, list_fusions, make_fusion, register_fusion
+from pairfuse.gallery import Gallery
 from pairfuse.xnor import xnor_margin
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "Fusion",
+    "Gallery",
     "SiameseComparator",
     "data",
     "diagnose",
@@ -33,11 +36,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What is imported when it is asked for: `testing` needs Hypothesis, and a diagnosis is seldom wanted."""
-    from importlib import import_module
-
+    """Import on first use: `testing` needs Hypothesis, and a diagnosis is rarely wanted."""
     if name == "testing":
         return import_module("pairfuse.testing")
     if name in ("Diagnosis", "Finding", "diagnose"):
         return getattr(import_module("pairfuse.diagnosis"), name)
     raise AttributeError(f"module 'pairfuse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, those that are imported on first use included."""
+    return __all__

@@ -90,15 +90,15 @@ def check_like(owner: str, parameter: Tensor, **tensors: Tensor) -> None:
             )
 
 
-def check_top_k(owner: str, k: int, queries: int, gallery: int, exclude_self: bool) -> None:
-    """Raise unless a gallery holds k items for each query."""
-    if exclude_self and queries != gallery:
+def check_top_k(owner: str, k: int, queries: int | None, gallery: int | None, exclude_self: bool) -> None:
+    """Raise unless a gallery holds k items for each query, as far as the sizes are known."""
+    if exclude_self and None not in (queries, gallery) and queries != gallery:
         raise ValueError(
-            f"exclude_self=True is for a set against itself, got {queries} queries and a gallery of {gallery}"
+            f"{owner}: exclude_self=True is for a set with itself, got {queries} queries and a gallery of {gallery}"
         )
-    if k > gallery - exclude_self:
-        others = " others" if exclude_self else ""
-        raise ValueError(f"{owner} expects k of at most {gallery - exclude_self}, the gallery's{others}, got k={k}")
+    if gallery and k > gallery - exclude_self:
+        size = f"the gallery size {gallery}" + (", less the item itself" if exclude_self else "")
+        raise ValueError(f"{owner}: k must be at most {gallery - exclude_self} ({size}), got {k}")
 
 
 def check_finite(owner: str, **tensors: Tensor) -> None:

@@ -1,36 +1,36 @@
 """`SiameseComparator`: encode two inputs, fuse the embeddings, score the pair."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._checks import check_int, check_logits, check_module
+from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair
+from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._modes import eval_mode
-from pairfuse.all_pairs import AllPairs
-from pairfuse.fusions import Fusion
-from pairfuse.fusions.registry import FusionSpec, as_fusion
-from pairfuse.heads import check_head, is_monotone_affine, make_head
+from pairfuse.fusions.registry import FusionSpec
+from pairfuse.gallery import Gallery, count, encode_items, make_scorer, squeeze_single_output
+from pairfuse.heads import check_head, is_monotone_affine, make_head, refuse_probabilities
 from pairfuse.items.batches import (
     Batch,
     add_batch_dimension,
     concatenate,
     count_items,
-    describe,
     fit_together,
     take_rows,
 )
-from pairfuse.items.tower import Side, Tower, first_parameter, require_width
-
-# How autograd names the functions that return probabilities, and those that return the same numbers in another shape.
-_PROBABILITIES = ("SigmoidBackward", "HardsigmoidBackward", "SoftmaxBackward", "LogSigmoidBackward")
-_RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "ReshapeAlias", "Select", "Slice", "ToCopy", "Clone")
+from pairfuse.items.reading import Items
+from pairfuse.items.tower import Side, Tower, first_parameter
+from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 
 class AdditiveComparatorError(ValueError):
     """An affine head on this fusion cannot answer "same?", most often because the fusion is a sum `g(u) + h(v)`."""
 
 
-class SiameseComparator(AllPairs):
+class SiameseComparator(nn.Module):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
@@ -81,8 +81,7 @@ class SiameseComparator(AllPairs):
     Examples:
         >>> import torch, pairfuse as pf
         >>> from torch import nn
-        >>> model = pf.SiameseComparator(nn.Linear(8, 4), "product")
-        >>> model(torch.randn(5, 8), torch.randn(5, 8)).shape
+        >>> pf.SiameseComparator(nn.Linear(8, 4), "product")(torch.randn(5, 8), torch.randn(5, 8)).shape
         torch.Size([5])
         >>> pf.SiameseComparator(nn.Linear(8, 4), "concat")
         Traceback (most recent call last):
@@ -111,9 +110,9 @@ class SiameseComparator(AllPairs):
         self.encoder = encoder
         self.right_encoder = right_encoder
         self.joint_pass = joint_pass
-        self.item_ndim = _item_ndim(encoder, item_ndim)
-        self.right_item_ndim = self.item_ndim if right_encoder is None else _item_ndim(right_encoder, item_ndim)
-        self.fusion = _build_fusion(fusion, encoder, right_encoder, embedding_dim)
+        self.item_ndim = find_item_ndim(encoder, item_ndim)
+        self.right_item_ndim = self.item_ndim if right_encoder is None else find_item_ndim(right_encoder, item_ndim)
+        self.fusion = build_fusion(fusion, encoder, right_encoder, embedding_dim)
         if isinstance(head, str):
             head = make_head(head, self.fusion, tied=self.tied, like=first_parameter(encoder))
         check_module("SiameseComparator", "head", head)
@@ -127,13 +126,14 @@ class SiameseComparator(AllPairs):
             raise AdditiveComparatorError(
                 f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Use a "
                 "fusion that is not additive, such as fusion='product' or the default, or a head with a hidden layer, "
-                "such as head='mlp'. For a model that is additive on purpose (a ranking, say) pass allow_additive=True."
+                "such as head='mlp'. For a model that is additive on purpose, such as a ranking, pass "
+                "allow_additive=True."
             )
         check_head(head, self.fusion.out_features)
 
     @property
     def tied(self) -> bool:
-        """True if both sides share one encoder."""
+        """True if one encoder serves both sides."""
         return self.right_encoder is None
 
     @property
@@ -143,10 +143,10 @@ class SiameseComparator(AllPairs):
 
     @property
     def additive(self) -> bool:
-        """True if no logit can learn "same or different": an additive fusion with an affine head.
+        """True if provably no logit can answer "same or different": an additive fusion with an affine head.
 
-        In eval mode each logit is then g(x1) + h(x2), or a monotone function of such a sum. A head with a class of your
-        own is not known to be affine.
+        In eval mode each logit is then g(x1) + h(x2), or a monotone function of it. A head of your own class, which
+        pairfuse cannot look into, does not count as affine.
         """
         return self.fusion.additive and is_monotone_affine(self.head)
 
@@ -154,14 +154,14 @@ class SiameseComparator(AllPairs):
     def forward(self, x1: Batch, x2: Batch) -> Tensor:
         """Score pairs: logits of shape `(B,)` or `(B, K)`."""
         left, right = self._tower("left"), self._tower("right")
-        single = _is_single_pair(left, right, x1, x2)
+        single = is_single_pair(left, right, x1, x2)
         if single:
             x1, x2 = add_batch_dimension(x1), add_batch_dimension(x2)
         if self.tied and self.joint_pass and fit_together(x1, x2):
             u, v = left.encode(concatenate(x1, x2), name="x1", given=x1).tensor_split(2)  # each (B, D)
         else:
             u, v = left.encode(x1, name="x1"), right.encode(x2, name="x2")  # (B, D), (B, D2)
-        u, v = self._in_own_dtype(u, v)
+        u, v = in_dtype_of(self.fusion, self.head, u, v)
         logits: Tensor = self.head(self.fusion(u, v))  # (B, K)
         check_logits(logits, u.shape[0])
         if logits.ndim == 2 and logits.shape[1] == 1:
@@ -196,8 +196,8 @@ class SiameseComparator(AllPairs):
         """
         batch_size = check_int("predict_proba", "batch_size", batch_size)
         with eval_mode(self) as model:
-            _refuse_probabilities(model.head, self.fusion.out_features)
-            single = _is_single_pair(model._tower("left"), model._tower("right"), x1, x2)
+            refuse_probabilities(model.head, self.fusion.out_features)
+            single = is_single_pair(model._tower("left"), model._tower("right"), x1, x2)
             pairs = 1 if single else count_items("x1", x1)
             logits: Tensor
             if pairs <= batch_size:
@@ -231,6 +231,158 @@ class SiameseComparator(AllPairs):
             return tower.encode(add_batch_dimension(x), name="x").squeeze(0)
         return tower.encode(x, name="x")
 
+    def encode_items(
+        self, items: Items, *, side: Side = "left", batch_size: int = 256, progress: bool = False
+    ) -> Tensor:
+        """Embed many items, each once, in eval mode and without gradients.
+
+        Args:
+            items: N items: a batch as for calling the model, or a `Dataset` or `DataLoader` of items.
+            side: Which encoder to use, if there are two.
+            batch_size: As for [`Gallery`][pairfuse.Gallery], as is `progress`.
+            progress: If True, show a progress bar.
+
+        Returns:
+            Embeddings `(N, D)`. Errors are those of `Gallery`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).encode_items(torch.randn(1000, 8)).shape
+            torch.Size([1000, 4])
+        """
+        return encode_items(self, "items", items, side, batch_size, progress)
+
+    def score_embeddings(self, u: Tensor, v: Tensor, *, max_bytes: int = MAX_BYTES, compile: bool = False) -> Tensor:
+        """Score every left embedding against every right one, as `forward` scores each pair but for rounding.
+
+        In the present mode and with gradients, so that B encoded items train on B² pairs. The first linear layer of the
+        head goes through the algebra of the fusion; most often it is one matrix product. Without gradients the pairs go
+        through the head in blocks, each of which is a batch to a batch norm in train mode: call `eval()` first.
+
+        Args:
+            u: Left embeddings `(N, D)`, such as `encode(x1)`.
+            v: Right embeddings `(M, D2)`.
+            max_bytes: As for `Gallery`, as is `compile`. With gradients everything is kept and the budget ignored.
+            compile: See there.
+
+        Returns:
+            Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs.
+
+        Raises:
+            TypeError: The embeddings are not floating-point.
+            ValueError: Widths, devices or dtypes do not fit, or the budget is too small for one pair.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
+            >>> model.score_embeddings(torch.randn(3, 4), torch.randn(5, 4)).shape
+            torch.Size([3, 5])
+        """
+        scorer = make_scorer("score_embeddings", self, u, v, max_bytes=max_bytes, compile=compile)
+        return squeeze_single_output(scorer.matrix())
+
+    def score_matrix(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Tensor:
+        """Score all pairs of two sets, each item encoded once: `Gallery(model, x2, **options).scores(x1)`.
+
+        Args:
+            x1: N left items.
+            x2: M right items, or a `Gallery` of them.
+            **options: `batch_size`, `max_bytes`, `compile` and `progress` of [`Gallery`][pairfuse.Gallery].
+
+        Returns:
+            Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs. Errors are those of `Gallery.scores`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
+            >>> model.score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
+            torch.Size([3, 5])
+        """
+        gallery, queries = self._gallery("x2", x2, x1, options)
+        return gallery._scores("score_matrix", "x1", queries)
+
+    def iter_score_blocks(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Iterator[ScoreBlock]:
+        """Score all pairs block by block: `Gallery(model, x2, **options).blocks(x1)`, as `score_matrix`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model, x = pf.SiameseComparator(torch.nn.Linear(8, 4)), torch.randn(100, 8)
+            >>> sum(scores.numel() for rows, columns, scores in model.iter_score_blocks(x, x))
+            10000
+        """
+        gallery, queries = self._gallery("x2", x2, x1, options)
+        return gallery._blocks("iter_score_blocks", "x1", queries)
+
+    def topk(
+        self, queries: Items | Gallery, gallery: Items | Gallery, k: int, *, exclude_self: bool = False, **options: Any
+    ) -> TopK:
+        """Find the k best items for each query: `Gallery(model, gallery, **options).topk(queries, k)`.
+
+        Args:
+            queries: N left items.
+            gallery: M right items, or a `Gallery` of them.
+            k: How many, at most M.
+            exclude_self: If True, leave out the pairs (i, i): for a set with itself.
+            **options: As for `score_matrix`.
+
+        Returns:
+            `(values, indices)`, both `(N, k)`, best first. Errors are those of `Gallery.topk`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Identity(), "squared-diff", embedding_dim=1)
+            >>> x = torch.tensor([[0.0], [1.0], [5.0]])
+            >>> model.topk(x, x, k=1, exclude_self=True).indices.flatten()
+            tensor([1, 0, 1])
+        """
+        k = check_int("topk", "k", k)
+        check_top_k("topk", k, count(queries), count(gallery), exclude_self)  # before anything is encoded
+        known, rest = self._gallery("gallery", gallery, queries, options)
+        return known.topk(rest, k, exclude_self=exclude_self)
+
+    def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
+        """Return the scores as inner products, to serve them elsewhere: in faiss or any vector database.
+
+        A snapshot: later training does not change it.
+
+        Args:
+            origin: A point `(D,)` near the embeddings, such as the mean of the gallery's: `(u − v)²` is expanded around
+                it, and is inaccurate far from it. By default 0; it matters only for squared differences.
+
+        Returns:
+            An `InnerProductForm`: `to_query(u)`, `to_gallery(v)`, and a constant.
+
+        Raises:
+            TypeError: The origin is not a tensor.
+            ValueError: The fusion is not separable (the table of all fusions: "fast path"), the head is not linear with
+                one output, a hook or a patched method alters either, or the origin does not have shape `(D,)`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4), "squared-diff")
+            >>> u, v = torch.randn(3, 4), torch.randn(5, 4)
+            >>> form = model.inner_product_form()
+            >>> scores = form.to_query(u) @ form.to_gallery(v).T + form.constant
+            >>> torch.allclose(scores, model.score_embeddings(u, v), atol=1e-4)
+            True
+        """
+        with eval_mode(self) as model:
+            return inner_product_form(model.fusion, model.head, origin)
+
+    def _gallery(
+        self, name: str, items: Items | Gallery, queries: Items | Gallery, options: dict[str, Any]
+    ) -> tuple[Gallery, Items | Gallery | None]:
+        """Return the gallery of the right items, and the queries: None for the gallery itself."""
+        if isinstance(items, Gallery):
+            if options:
+                raise TypeError(f"{name} is a Gallery, which has its own options: do not pass {', '.join(options)}")
+            if items.model is not self:
+                raise ValueError(f"{name} must be a Gallery of this model, got one of another model")
+            gallery = items
+        else:
+            gallery = Gallery(self, items, name=name, **options)
+        return gallery, None if queries is items and self.tied else queries
+
     def _tower(self, side: Side) -> Tower:
         """Return one side of the comparison, with the present encoder."""
         if side not in ("left", "right"):
@@ -245,86 +397,6 @@ class SiameseComparator(AllPairs):
             return Tower(self.encoder, self.fusion.in_features, self.item_ndim)
         return Tower(self.right_encoder, self.fusion.in2_features, self.right_item_ndim)
 
-    def _in_own_dtype(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings in the dtype of fusion and head if their own is narrower, as from an encoder under autocast."""
-        weight = first_parameter(self.fusion)
-        weight = first_parameter(self.head) if weight is None else weight
-        if weight is None or u.dtype == v.dtype == weight.dtype or torch.is_autocast_enabled(weight.device.type):
-            return u, v
-        for dtype in (u.dtype, v.dtype):
-            if torch.promote_types(dtype, weight.dtype) != weight.dtype:
-                raise ValueError(
-                    f"SiameseComparator expects embeddings of the dtype of its fusion and head, got {dtype} embeddings "
-                    f"and {weight.dtype} weights: convert one to the other"
-                )
-        return u.to(weight.dtype), v.to(weight.dtype)
-
     @override
     def extra_repr(self) -> str:
         return f"tied={self.tied}, symmetric={self.symmetric}, additive={self.additive}, item_ndim={self.item_ndim}"
-
-
-def _build_fusion(
-    spec: FusionSpec, encoder: nn.Module, right_encoder: nn.Module | None, embedding_dim: int | None
-) -> Fusion:
-    """Build the fusion for the widths of the encoders."""
-    if embedding_dim is not None:
-        check_int("SiameseComparator", "embedding_dim", embedding_dim)
-    parts = spec if isinstance(spec, (list, tuple)) else [spec]
-    built = next((part for part in parts if isinstance(part, Fusion)), None)
-    left = require_width("encoder", encoder, embedding_dim, built.in_features if built else None)
-    right = left
-    if right_encoder is not None:
-        right = require_width("right_encoder", right_encoder, embedding_dim, built.in2_features if built else None)
-    fusion = as_fusion(spec, left, right, like=first_parameter(encoder))
-    if (fusion.in_features, fusion.in2_features) != (left, right):
-        raise ValueError(
-            f"fusion {type(fusion).__name__} expects embeddings of widths {fusion.in_features} (u) and "
-            f"{fusion.in2_features} (v), but the encoders give {left} and {right}. Build the fusion for these, or "
-            "pass embedding_dim=... if the encoder returns another width than it declares"
-        )
-    return fusion
-
-
-def _item_ndim(encoder: nn.Module, given: int | None) -> int | None:
-    """Return the number of dimensions of one item: as given, or as the encoder declares, or None."""
-    ndim = getattr(encoder, "item_ndim", None) if given is None else given
-    return None if ndim is None else check_int("SiameseComparator", "item_ndim", ndim, least=0)
-
-
-def _is_single_pair(left: Tower, right: Tower, x1: Batch, x2: Batch) -> bool:
-    """Return True for one pair without a batch dimension; raise unless it is that or two batches of one size."""
-    single = left.is_single("x1", x1)
-    if single != right.is_single("x2", x2):
-        raise ValueError(
-            f"x1 and x2 must both be batches or both be single items, got x1 of {describe(x1)} and x2 of "
-            f"{describe(x2)}, where items have {left.item_ndim} and {right.item_ndim} dimensions"
-        )
-    if not single and (size1 := count_items("x1", x1)) != (size2 := count_items("x2", x2)):
-        raise ValueError(
-            f"x1 and x2 must hold the same number of items, got {size1} (x1 of {describe(x1)}) "
-            f"and {size2} (x2 of {describe(x2)})"
-        )
-    return single
-
-
-def _refuse_probabilities(head: nn.Module, features: int) -> None:
-    """Raise if a head with a custom class ends in a sigmoid or softmax. `check_head` knows the layers of torch."""
-    if all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
-        return
-    weight = first_parameter(head)
-    if weight is None:
-        return
-    with torch.inference_mode(False), torch.enable_grad():
-        try:
-            fused = torch.zeros(2, features, dtype=weight.dtype, device=weight.device, requires_grad=True)
-            node = head.forward(fused).grad_fn
-        except Exception:  # calling the model reports what is wrong
-            return
-    while node is not None and node.name().startswith(_RESHAPES):
-        node = node.next_functions[0][0]
-    if node is not None and node.name().startswith(_PROBABILITIES):
-        raise ValueError(
-            f"predict_proba expects a head that returns logits, got {type(head).__name__}, which ends in "
-            f"{node.name().partition('Backward')[0].lower()}: remove it, and train with a loss that takes logits"
-        )

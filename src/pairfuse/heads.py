@@ -1,11 +1,12 @@
 """Heads: from fused features to logits. A plain `nn.Linear`, or an `nn.Sequential` that begins with one."""
 
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pairfuse._checks import unknown_name
+from pairfuse._layers import is_linear, is_plain, layers_of
 from pairfuse.fusions import Fusion
 
 HIDDEN_FEATURES = 64
@@ -18,6 +19,9 @@ _MONOTONE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU),
 )
 _PROBABILITIES = (nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+# How autograd names the functions that return probabilities, and those that return the same numbers in another shape.
+_RETURN_PROBABILITIES = ("SigmoidBackward", "HardsigmoidBackward", "SoftmaxBackward", "LogSigmoidBackward")
+_RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "ReshapeAlias", "Select", "Slice", "ToCopy", "Clone")
 
 
 def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | None = None) -> nn.Module:
@@ -92,7 +96,7 @@ def is_monotone_affine(head: nn.Module) -> bool:
     Linear layers, batch normalisation (affine in eval mode), and dropout or identity between them, then any
     number of links such as a sigmoid. What is not known to be affine counts as not affine.
     """
-    layers = list(_layers(head))
+    layers = list(layers_of(head))
     while layers and _never_decreases(layers[-1]):
         layers.pop()
     return all(is_plain(layer, nn.Linear, nn.BatchNorm1d, *_PASSES_ON) for layer in layers)
@@ -101,13 +105,6 @@ def is_monotone_affine(head: nn.Module) -> bool:
 def _never_decreases(layer: nn.Module) -> bool:
     slopes = [getattr(layer, name, 0) for name in ("negative_slope", "alpha")]  # of LeakyReLU, of ELU and CELU
     return is_plain(layer, *_PASSES_ON, *_MONOTONE) and min(slopes) >= 0
-
-
-def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether a layer computes what one of torch's classes computes: a subclass may have a forward of its own."""
-    return "forward" not in vars(layer) and any(
-        isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds
-    )
 
 
 class SplitHead(NamedTuple):
@@ -124,7 +121,7 @@ def split_head(head: nn.Module) -> SplitHead | None:
     Linear layers that follow one another are one, unless it would be wider. Layers before and after them that pass
     everything on in the present mode, such as dropout in eval mode, are left out.
     """
-    split, layers = None, _skip(_layers(head))
+    split, layers = None, _skip(layers_of(head))
     while layers and is_linear(layers[0]) and (split is None or layers[0].out_features <= len(split.weight)):
         split = _merge(split, layers[0], layers := _skip(layers[1:]))
     return split
@@ -143,11 +140,6 @@ def _merge(before: SplitHead | None, layer: nn.Linear, rest: list[nn.Module]) ->
     return SplitHead(layer.weight @ before.weight, bias, rest)
 
 
-def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether a layer computes what `nn.Linear` does."""
-    return isinstance(layer, nn.Linear) and not isinstance(layer, nn.LazyLinear) and is_plain(layer, nn.Linear)
-
-
 def _does_nothing(layer: nn.Module) -> bool:
     """Whether a layer hands on rows `(n, F)` as they are, in its present mode."""
     random = hasattr(layer, "p")
@@ -157,7 +149,7 @@ def _does_nothing(layer: nn.Module) -> bool:
 
 def check_head(head: nn.Module, features: int) -> None:
     """Raise if the first layer does not take `features` inputs, or the last layer makes probabilities."""
-    layers = [layer for layer in _layers(head) if not is_plain(layer, *_PASSES_ON)]
+    layers = [layer for layer in layers_of(head) if not is_plain(layer, *_PASSES_ON)]
     if not layers:
         return
     first, last = layers[0], layers[-1]
@@ -183,8 +175,23 @@ def _width_taken(layer: nn.Module) -> int | None:
     return layer.normalized_shape[-1] if isinstance(layer, nn.LayerNorm) else None
 
 
-def _layers(head: nn.Module) -> list[nn.Module]:
-    """The layers of a head in order, nested `nn.Sequential`s unrolled."""
-    if isinstance(head, nn.Sequential) and is_plain(head, nn.Sequential):
-        return [layer for part in head for layer in _layers(part)]
-    return [head]
+def refuse_probabilities(head: nn.Module, features: int) -> None:
+    """Raise if a head with a class of its own ends in a sigmoid or softmax. `check_head` knows the layers of torch."""
+    if all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
+        return
+    weight = next(head.parameters(), None)
+    if weight is None:
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            fused = torch.zeros(2, features, dtype=weight.dtype, device=weight.device, requires_grad=True)
+            node = head.forward(fused).grad_fn
+        except Exception:  # calling the model reports what is wrong
+            return
+    while node is not None and node.name().startswith(_RESHAPES):
+        node = node.next_functions[0][0]
+    if node is not None and node.name().startswith(_RETURN_PROBABILITIES):
+        raise ValueError(
+            f"predict_proba expects a head that returns logits, got {type(head).__name__}, which ends in "
+            f"{node.name().partition('Backward')[0].lower()}: remove it, and train with a loss that takes logits"
+        )

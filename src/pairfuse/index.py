@@ -6,9 +6,10 @@ import torch
 
 from pairfuse._checks import check_finite, check_int, check_top_k, require_package
 from pairfuse.comparator import SiameseComparator
+from pairfuse.gallery import encode_items
 from pairfuse.items.reading import Items
 from pairfuse.items.tower import Side
-from pairfuse.scoring import TopK
+from pairfuse.scoring import TopK, check_scores
 
 __all__ = ["FaissIndex"]
 
@@ -85,12 +86,13 @@ class FaissIndex:
             ValueError: k is larger than the gallery, there are no items, or an embedding is not finite.
         """
         k = check_int("search", "k", k)
-        check_top_k("search", k, 0, len(self), exclude_self=False)
+        check_top_k("search", k, None, len(self), exclude_self=False)
         u = self._embed("queries", queries, "left", batch_size, progress)
         values, indices = self.index.search(self.form.to_query(u).float().numpy(force=True), k)
+        check_scores("search", torch.from_numpy(values))
         return TopK(torch.from_numpy(values) + self.form.constant.float().cpu(), torch.from_numpy(indices))
 
     def _embed(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> torch.Tensor:
-        embeddings = self.model._encode_items(name, items, side, batch_size, progress)
+        embeddings = encode_items(self.model, name, items, side, batch_size, progress)
         check_finite("FaissIndex", **{name: embeddings})
         return embeddings

@@ -143,7 +143,7 @@ def bradley_terry():
     """Additive on purpose: which of the two is stronger, not whether they are the same."""
     x1, x2 = torch.randn(2, 32, 12)
     y = (x1[:, 0] > x2[:, 0]).float()
-    return Patient(BradleyTerry(), x1, x2, y, {"allow_additive": True})
+    return Patient(BradleyTerry(), x1, x2, y, {"ranking": True})
 
 
 @healthy

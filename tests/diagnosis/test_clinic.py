@@ -1,4 +1,4 @@
-"""Every planted fault is found first, and no healthy model is said to fail, whatever the seed."""
+"""The clinic: each planted fault is the first finding, and no healthy model fails."""
 
 from collections import Counter
 
@@ -8,43 +8,48 @@ from clinic import FAULTY, HEALTHY
 import pairfuse as pf
 from pairfuse.diagnosis.probes import PROBES
 
-SEEDS = range(5)
 
-
-def examine(case, seed):
+def diagnose(case, seed):
     patient = case.build(seed)
-    return pf.diagnose(patient.model, patient.x1, patient.x2, patient.y, **patient.options)
+    diagnosis = pf.diagnose(patient.model, patient.x1, patient.x2, patient.y, **patient.options)
+    assert not [reason for reason in diagnosis.skipped.values() if reason.startswith("could not run")]
+    return diagnosis
 
 
-def first_alarm(diagnosis):
-    return next((finding.id for finding in diagnosis.findings if finding.verdict in ("fail", "warn")), None)
-
-
-def crashed(diagnosis):
-    return {id: reason for id, reason in diagnosis.skipped.items() if reason.startswith("could not run")}
+def check_faulty(case, seed):
+    diagnosis = diagnose(case, seed)
+    alarms = [finding.id for finding in diagnosis.findings if finding.verdict in ("fail", "warn")]
+    assert alarms[:1] == [case.finding], f"seed {seed}\n{diagnosis}"
+    assert diagnosis[case.finding].advice
 
 
 @pytest.mark.parametrize("case", FAULTY, ids=lambda case: case.name)
-def test_the_planted_fault_is_the_first_finding(case):
-    for seed in SEEDS:
-        diagnosis = examine(case, seed)
-        assert first_alarm(diagnosis) == case.finding, f"seed {seed}\n{diagnosis}"
-        assert not crashed(diagnosis)
-        assert diagnosis[case.finding].advice
+def test_faulty(case):
+    """The planted fault is the first `fail` or `warn`, with advice."""
+    check_faulty(case, 0)
 
 
 @pytest.mark.parametrize("case", HEALTHY, ids=lambda case: case.name)
-def test_no_healthy_model_fails(case):
-    for seed in SEEDS:
-        diagnosis = examine(case, seed)
-        assert diagnosis.ok, f"seed {seed}\n{diagnosis}"
-        assert not crashed(diagnosis)
+def test_healthy(case):
+    """A healthy model gets no `fail`, and every decisive probe has an answer."""
+    diagnosis = diagnose(case, 0)
+    assert diagnosis.ok, str(diagnosis)
 
 
-def test_the_clinic_is_large_enough():
-    """At least 30 faulty models, two for each probe, and 20 healthy ones."""
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_other_seeds(seed):
+    """The same holds for other random weights and data."""
+    for case in FAULTY:
+        check_faulty(case, seed)
+    for case in HEALTHY:
+        assert diagnose(case, seed).ok, case.name
+
+
+def test_size():
+    """At least 30 faulty models, two for each probe, and 20 healthy ones, with names of their own."""
     faults = Counter(case.finding for case in FAULTY)
-    assert faults.keys() == PROBES.keys()
+    assert faults.keys() == {probe.id for probe in PROBES}
     assert sum(faults.values()) >= 30
     assert min(faults.values()) >= 2
     assert len(HEALTHY) >= 20

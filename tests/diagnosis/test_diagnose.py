@@ -5,12 +5,11 @@ import functools
 import inspect
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
 import torch
-import torchvision
+from clinic.case import conv_encoder
 from torch import nn
 
 import pairfuse as pf
@@ -25,12 +24,12 @@ GOOD = pf.SiameseComparator(nn.Linear(8, 4))
 
 
 class Question(nn.Module):
-    """The model of the founding question, and the one that cured it."""
+    """The model of the founding question with small encoders, and the one that cured it."""
 
     def __init__(self, multiply=False):
         super().__init__()
-        self.q_encoder = torchvision.models.resnet18(num_classes=32)
-        self.k_encoder = torchvision.models.resnet18(num_classes=32)
+        self.q_encoder = conv_encoder(features=32)
+        self.k_encoder = conv_encoder(features=32)
         self.multiply = multiply
         self.fc = nn.Sequential(nn.Linear(32 if multiply else 64, 1), nn.Sigmoid())
 
@@ -40,14 +39,14 @@ class Question(nn.Module):
 
 
 def ask(model):
-    x1, x2, y = next(iter(torch.utils.data.DataLoader(pf.data.BlackWhitePairs(length=32, size=32), 32)))
+    x1, x2, y = next(iter(torch.utils.data.DataLoader(pf.data.BlackWhitePairs(length=32, size=8), 32)))
     return pf.diagnose(lambda a, b: model(torch.stack([a, b], 1)), x1, x2, y, loss=nn.MSELoss())
 
 
 def test_the_founding_question_is_answered():
-    """Additive, proved, first of all, with the advice that cured it."""
+    """Additive, verified, first of all, with the advice that cured it."""
     finding = ask(Question()).findings[0]
-    assert (finding.id, finding.verdict, finding.proved) == ("additive", "fail", True)
+    assert (finding.id, finding.verdict, finding.ground) == ("additive", "fail", "verified")
     assert "multiply them element by element" in finding.advice
 
 
@@ -63,21 +62,12 @@ def test_a_column_of_scores_beside_a_row_of_targets_is_a_warning():
     call, loss = lambda a, b: model((a - b).abs()), nn.MSELoss()
     assert pf.diagnose(call, X1, X2, Y, loss=loss)["broadcast"].verdict == "warn"
     assert pf.diagnose(call, X1, X2, Y[:, None], loss=loss)["broadcast"].verdict == "ok"
-    assert "y and loss" in pf.diagnose(call, X1, X2, Y).skipped["broadcast"]
-
-
-def test_it_takes_less_than_twenty_seconds_for_a_resnet():
-    """On two cores; a busy machine has three times as long."""
-    model = pf.SiameseComparator(pf.encoders.vision_encoder("resnet18", embedding_dim=64))
-    x1, x2 = torch.rand(2, 64, 3, 64, 64)
-    start = time.process_time()
-    assert pf.diagnose(model, x1, x2).ok
-    assert time.process_time() - start < 2 * 20  # of both cores together
+    assert pf.diagnose(call, X1, X2, Y).skipped["broadcast"] == "no loss was given"
 
 
 @pytest.mark.parametrize("wrap", ["partial", "method", "closure", "argument", "two modules"])
 def test_the_module_behind_a_callable_is_found(wrap):
-    """Its weights are what a proof needs."""
+    """Its weights are redrawn to verify a finding."""
     encoder, head = nn.Linear(8, 4), nn.Linear(8, 1)
     model = nn.ModuleDict({"encoder": encoder, "head": head})
 
@@ -105,26 +95,26 @@ def test_the_module_behind_a_callable_is_found(wrap):
     }
     call, options = callables[wrap]
     finding = pf.diagnose(call, X1, X2, **options)["additive"]
-    assert (finding.verdict, finding.proved) == ("fail", True)
+    assert (finding.verdict, finding.ground) == ("fail", "verified")
 
 
 def test_a_callable_without_a_module_is_judged_by_what_it_returns():
-    """There is no proof then, and the probes that need weights say why they did not run."""
+    """The finding is observed only, and the probes that need weights give the reason why they did not run."""
     weight = torch.randn(8, generator=torch.Generator().manual_seed(1))
     diagnosis = pf.diagnose(lambda a, b: a @ weight - b @ weight / 2, X1, X2)
     finding = diagnosis["additive"]
-    assert (finding.verdict, finding.proved) == ("fail", False)
-    assert "Pass module= for a proof" in finding.summary
+    assert (finding.verdict, finding.ground) == ("fail", "observed")
+    assert "Pass module= to verify it" in finding.summary
     assert "pass module=" in diagnosis.skipped["nan-gradient"]
 
 
-def test_a_comparator_tells_by_its_declarations():
-    """At once, with the certificate of two of its embeddings, and exactly: no grid is needed."""
+def test_additive_comparator():
+    """It is proved by its algebra, with the certificate of two of its embeddings."""
     model = pf.SiameseComparator(nn.Linear(8, 4), "concat", allow_additive=True)
     finding = pf.diagnose(model, X1, X2)["additive"]
-    assert (finding.verdict, finding.proved) == ("fail", True)
+    assert (finding.verdict, finding.ground) == ("fail", "proved")
     assert finding.evidence["certificate"].startswith("not separable: 0.5 f(a, a) + 0.5 f(b, b)")
-    assert pf.diagnose(model, X1, X2, allow_additive=True)["additive"].verdict == "note"
+    assert pf.diagnose(model, X1, X2, ranking=True)["additive"].verdict == "note"
 
 
 def test_the_margin_of_a_comparator_is_that_of_its_embeddings():
@@ -148,7 +138,7 @@ def test_compiled_and_parallel_models_are_seen_through(compiler):
             return self.head(torch.cat([self.encoder(x1), self.encoder(x2)], 1))
 
     for model in (torch.compile(Concat()), nn.DataParallel(Concat())):
-        assert pf.diagnose(model, X1, X2)["additive"].proved
+        assert pf.diagnose(model, X1, X2)["additive"].ground == "verified"
 
 
 def test_nested_inputs_and_two_kinds_of_things():
@@ -169,7 +159,7 @@ def test_nested_inputs_and_two_kinds_of_things():
 
 
 def test_the_report_is_the_same_in_all_its_forms():
-    """Text, HTML and JSON hold every finding that tells something, with its link; the gravest stand first."""
+    """Text, HTML and JSON hold every finding, sorted by severity."""
     model = pf.SiameseComparator(nn.Linear(8, 4), "concat", allow_additive=True)
     diagnosis = pf.diagnose(model, X1, X2, Y, optimizer=torch.optim.SGD(model.encoder.parameters()))
     grave = [report.VERDICTS.index(finding.verdict) for finding in diagnosis.findings]
@@ -181,8 +171,7 @@ def test_the_report_is_the_same_in_all_its_forms():
     for finding in diagnosis.findings:
         assert finding.id in text
         assert f"<code>{finding.id}</code>" in page
-        if finding.verdict != "ok":
-            assert finding.link in text
+        assert finding.url is None  # until the documentation has an address
     for id in diagnosis.skipped:
         assert id in text
         assert f"<code>{id}</code>" in page
@@ -191,7 +180,7 @@ def test_the_report_is_the_same_in_all_its_forms():
 
 
 def test_html_is_escaped():
-    finding = pf.Finding("labels", "fail", True, "a < b & c", {"x": "<script>"}, "<b>")
+    finding = pf.Finding("labels", "fail", "a < b & c", {"x": "<script>"}, "<b>")
     page = pf.Diagnosis((finding,), {"frozen": "<i>"}, torch.zeros(2, 2), 0.1)._repr_html_()
     assert "a &lt; b &amp; c" in page
     assert "<script>" not in page
@@ -247,8 +236,8 @@ def test_assert_can_learn_same():
     additive = pf.SiameseComparator(nn.Linear(8, 4), "concat", allow_additive=True)
     with pytest.raises(AssertionError, match=r"(?s)not seen to learn.*FAIL  additive \(proved\)"):
         assert_can_learn_same(additive, X1, X2)
-    with pytest.raises(AssertionError, match="a ranking need not learn it"):
-        assert_can_learn_same(additive, X1, X2, allow_additive=True)
+    with pytest.raises(AssertionError, match="a ranking, in which the order matters"):
+        assert_can_learn_same(additive, X1, X2, ranking=True)
 
 
 def wrong(**changes):
@@ -331,17 +320,17 @@ def test_the_mode_of_the_caller_does_not_matter(mode):
 
 def test_evidence_is_fit_for_json():
     """JSON has no NaN."""
-    finding = pf.Finding("labels", "note", False, "", {"a": float("nan"), "b": float("inf"), "c": 1.0})
+    finding = pf.Finding("labels", "note", "", {"a": float("nan"), "b": float("inf"), "c": 1.0})
     data = pf.Diagnosis((finding,), {}, torch.zeros(2, 2), 0.1).to_dict()
     assert json.loads(json.dumps(data, allow_nan=False))["findings"][0]["evidence"] == {"a": "nan", "b": "inf", "c": 1}
 
 
 def test_every_probe_has_its_section_and_says_what_it_does():
-    """The link of a finding leads to a heading of the page; the docstring names the four things that the page shows."""
+    """Each probe has a heading on the page; the docstring names the four things that the page shows."""
     page = (Path(__file__).parents[2] / "docs" / "stuck.md").read_text()
-    assert re.findall(r"^### (\S+)\n", page, re.MULTILINE) == list(PROBES)
-    for probe in PROBES.values():
+    assert re.findall(r"^### (\S+)\n", page, re.MULTILINE) == [probe.id for probe in PROBES]
+    for probe in PROBES:
         words = ("Symptom:", "Computation:", "Threshold:", "False alarms:")
-        text = " ".join(inspect.getdoc(probe).split())
+        text = " ".join(inspect.getdoc(probe.run).split())
         places = [text.index(word) for word in words]
-        assert places == sorted(places), probe
+        assert places == sorted(places), probe.id

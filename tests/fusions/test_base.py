@@ -99,19 +99,65 @@ def test_two_widths():
     assert repr(concat) == "Concat(in_features=3, in2_features=2, out_features=5)"
 
 
-@pytest.mark.parametrize(
-    "wrong", [None, lambda u, v, w: (u, v), lambda u, v, w: (u * w[:, None], v), lambda u, v, w: u]
-)
-def test_factors_of_another_shape_are_refused_where_they_are_used(wrong):
-    class Wrong(pf.Fusion):
+@pytest.mark.parametrize("left", [lambda u: u, lambda u: (), lambda u: (u, u), lambda u: (None,)])
+def test_terms_that_do_not_match_are_refused(left):
+    """Both sides return as many terms, and no product may be empty."""
+
+    class Wrong(pf.fusions.Separable):
+        symmetry, xnor = "symmetric", "generic"
+
+        def left(self, u):
+            return left(u)
+
+        def right(self, v):
+            return (None,) if left(v) == (None,) else (v,)
+
+    with pytest.raises(ValueError, match=r"Wrong.left and .right must return as many terms each"):
+        Wrong(4)(torch.randn(2, 4), torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("term", [lambda u: u[:, :2], lambda u: u[0], lambda u: u[None]])
+def test_terms_of_another_shape_are_refused(term):
+    class Wrong(pf.fusions.Separable):
         symmetry, additive, xnor = "symmetric", False, "generic"
 
-        def fuse(self, u, v):
-            return u * v
+        def left(self, u):
+            return (term(u),)
 
-        def factors(self, u, v, weight):
-            return wrong(u, v, weight) if wrong else None
+        def right(self, v):
+            return (v,)
 
-    words = r"Wrong.factors must return left \(K, N, R\) and right \(K or 1, M, R\), here with K = 1, N = 2, M = 3, got"
+    words = r"terms of Wrong.left and .right must have shape \(2, 4\) for 2 items, got"
+    model = pf.SiameseComparator(torch.nn.Identity(), Wrong(4), embedding_dim=4)
     with pytest.raises(ValueError, match=words):
-        Wrong(4).score_all(torch.randn(2, 4), torch.randn(3, 4), torch.randn(1, 4))
+        model.score_embeddings(torch.randn(2, 4), torch.randn(3, 4))
+
+
+def test_the_algebra_of_a_parent_is_not_used_for_another_fuse():
+    """A mix-in or a subclass that overrides `fuse` alone is scored by its own `fuse`, whatever the order of bases."""
+
+    class Doubling:
+        def fuse(self, u, v):
+            return 2 * super().fuse(u, v)
+
+    class Mixed(Doubling, pf.fusions.Product):
+        pass
+
+    class Derived(pf.fusions.SquaredDiff):
+        def fuse(self, u, v):
+            return 2 * super().fuse(u, v)
+
+    class NewTerms(pf.fusions.SquaredDiff):  # without a fuse of its own: it follows from the terms
+        def left(self, u):
+            return u, None
+
+        def right(self, v):
+            return v, v
+
+    u, v = torch.randn(3, 4), torch.randn(5, 4)
+    for fusion, fast in ((Mixed(4), False), (Derived(4), False), (NewTerms(4), True)):
+        model = pf.SiameseComparator(torch.nn.Identity(), fusion, embedding_dim=4)
+        assert fusion.fast_path == fast
+        for i in range(5):
+            expected = model(u, v[i].expand(3, -1))
+            torch.testing.assert_close(model.score_embeddings(u, v)[:, i], expected)

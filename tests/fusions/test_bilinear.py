@@ -12,7 +12,7 @@ WEIGHTED = [Bilinear, Biaffine, LowRankBilinear, MFB]
 each = pytest.mark.parametrize("fusion", [*WEIGHTED, NTN])
 
 
-@pytest.mark.parametrize("width", [32, 64, 512])
+@pytest.mark.parametrize("width", [32, 64, pytest.param(512, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fusion", "options"),
     [
@@ -73,7 +73,7 @@ def test_tied_means_one_projection(fusion):
     """Not a flag that is ignored: one weight, and swapping changes nothing, also after training."""
     tied, untied = fusion(5, tied=True), fusion(5)
     assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == (
-        untied.right.weight.numel() + untied.right.bias.numel()
+        untied.right_projection.weight.numel() + untied.right_projection.bias.numel()
     )
     optimizer = torch.optim.AdamW(tied.parameters(), lr=0.1)
     u, v = torch.randn(7, 5), torch.randn(7, 5)
@@ -166,7 +166,8 @@ def test_low_rank_without_activation_is_a_bilinear_form():
     form = Biaffine(6).double()
     with torch.no_grad():
         left, right = (
-            torch.cat([side.weight, side.bias[:, None]], 1) for side in (fusion.left, fusion.right)
+            torch.cat([side.weight, side.bias[:, None]], 1)
+            for side in (fusion.left_projection, fusion.right_projection)
         )  # (R, D + 1)
         form.weight.copy_(torch.einsum("r,rd,re->de", fusion.out.weight[0], left, right)[None])
     u, v = torch.randn(5, 6).double(), torch.randn(5, 6).double()

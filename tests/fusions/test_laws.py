@@ -11,9 +11,10 @@ from oracles import ORACLES, exact
 import pairfuse as pf
 from pairfuse.fusions import MFB, NTN, Bilinear, Concat, Diff, Product, Stack, Symmetrized
 from pairfuse.testing import parametrize_with_checks
+from pairfuse.testing.case import FusionCase
 from pairfuse.testing.strategies import embedding_pairs, vectors
-from pairfuse.testing.subject import Subject
 
+EXAMPLES = 12  # find every planted fault of tests/testing/test_testing.py
 NAMES = pf.list_fusions()
 VARIANTS = [(name, options) for name in NAMES for options in (ORACLES[name].options if name in ORACLES else [{}])]
 each_name = pytest.mark.parametrize("name", NAMES)
@@ -56,13 +57,30 @@ for _name, _factory in COMBINED.items():
     _factory.__name__ = _name
 
 
-@parametrize_with_checks([*NAMES, *(factory(name, options) for name, options in VARIANTS if options)])
-def test_every_registered_fusion_keeps_the_laws(fusion, check):
+# What an option can change: the features are other functions of u and v, with other parameters. The rest is one code.
+OF_OPTIONS = ["declaration", "dtype", "symmetry", "additivity", "xnor", "xnor_with_sum", "spans_sum", "feature_means"]
+OF_OPTIONS += ["terms", "all_pairs", "gradients", "trains", "state"]
+OPTIONS = [factory(name, options) for name, options in VARIANTS if options]
+
+
+@parametrize_with_checks(NAMES, max_examples=EXAMPLES)
+def test_registered_fusions_keep_the_laws(fusion, check):
     check(fusion)
 
 
-@parametrize_with_checks([*COMBINED.values(), *BUILT])
+@parametrize_with_checks(OPTIONS, max_examples=EXAMPLES, only=OF_OPTIONS)
+def test_options_keep_the_laws_that_they_can_change(fusion, check):
+    check(fusion)
+
+
+@parametrize_with_checks([*COMBINED.values(), *BUILT], max_examples=EXAMPLES)
 def test_wrappers_and_stacks_keep_the_laws(fusion, check):
+    check(fusion)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([*NAMES, *OPTIONS, *COMBINED.values(), *BUILT])
+def test_all_fusions_keep_all_laws_on_more_examples(fusion, check):
     check(fusion)
 
 
@@ -84,7 +102,7 @@ def test_values(name, options, data):
     """The values are those of the formula, computed without torch in exact fractions."""
     width = data.draw(st.integers(1, 4))
     u, v = data.draw(vectors(width)), data.draw(vectors(width))
-    fusion = Subject(factory(name, options)).build(width)
+    fusion = FusionCase(factory(name, options)).build(width)
     expected = [float(value) for value in ORACLES[name].values(fusion, exact(u), exact(v))]
     torch.testing.assert_close(fusion(u, v), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-10)
 

@@ -71,7 +71,7 @@ def test_symmetrized_needs_a_swap():
     words = "Symmetrized swaps u and v, so it expects a fusion of one width, got Bilinear with in_features=3 and in2"
     with pytest.raises(ValueError, match=words):
         Symmetrized(Bilinear(3, in2_features=2))
-    with pytest.raises(ValueError, match="Diff is antisymmetric, so that the average is 0 for every pair: take"):
+    with pytest.raises(ValueError, match="Diff is antisymmetric, so the average is 0 for every pair: use"):
         Symmetrized(Diff(3))
 
 

@@ -114,8 +114,12 @@ LINEAR = pf.SiameseComparator(nn.Linear(3, 3), "product")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: MODEL.topk(GOOD, GOOD, 5), ValueError, "topk expects k of at most 4, the gallery's, got k=5"),
-        (lambda: MODEL.topk(GOOD, GOOD, 4, exclude_self=True), ValueError, "at most 3, the gallery's others, got k=4"),
+        (lambda: MODEL.topk(GOOD, GOOD, 5), ValueError, "topk: k must be at most 4 (the gallery size 4), got 5"),
+        (
+            lambda: MODEL.topk(GOOD, GOOD, 4, exclude_self=True),
+            ValueError,
+            "at most 3 (the gallery size 4, less the item itself)",
+        ),
         (lambda: MODEL.topk(GOOD[:2], GOOD, 1, exclude_self=True), ValueError, "got 2 queries and a gallery of 4"),
         (lambda: MODEL.topk(GOOD, GOOD, 0), ValueError, "topk expects k to be at least 1, got 0"),
         (lambda: MODEL.topk(GOOD[:0], GOOD, 1), ValueError, "queries must hold at least one item, got none"),
@@ -163,7 +167,7 @@ LINEAR = pf.SiameseComparator(nn.Linear(3, 3), "product")
         (
             lambda: MODEL.score_matrix(GOOD, GOOD, batch_size=0),
             ValueError,
-            "encoding x1 expects batch_size to be at least 1",
+            "encoding x2 expects batch_size to be at least 1",
         ),
         (
             lambda: MODEL.score_embeddings(GOOD, GOOD[:, :2]),
@@ -203,7 +207,7 @@ def test_blocks_are_made_in_eval_mode_and_between_them_all_is_as_before():
 
 
 def test_blocks_come_row_by_row_and_what_is_wrong_is_said_at_once():
-    corners = [(rows.start, columns.start) for rows, columns, _ in MODEL.iter_score_blocks(GOOD, GOOD, max_bytes=400)]
+    corners = [(rows.start, columns.start) for rows, columns, _ in MODEL.iter_score_blocks(GOOD, GOOD, max_bytes=130)]
     assert corners == sorted(corners)
     assert len(corners) > 4
     with pytest.raises(ValueError, match="max_bytes=1 is too small"):
@@ -256,7 +260,7 @@ def test_an_encoder_s_own_error_is_kept_and_says_what_it_was_given():
 
 def test_k_is_checked_before_anything_is_encoded():
     model = pf.SiameseComparator(Counts(), "product", embedding_dim=3)
-    with pytest.raises(ValueError, match="k of at most 5"):
+    with pytest.raises(ValueError, match="k must be at most 5"):
         model.topk(torch.randn(7, 4), Items(torch.randn(5, 4)), k=6)
     assert model.encoder.seen == 0
 
@@ -295,6 +299,6 @@ def test_training_on_all_pairs_of_a_batch():
 
 def test_progress_is_shown_where_it_is_asked_for(capsys):
     MODEL.score_matrix(GOOD, GOOD, progress=True)
-    assert "encoding x1" in capsys.readouterr().err
+    assert "encoding x2" in capsys.readouterr().err
     MODEL.score_matrix(GOOD, GOOD)
     assert capsys.readouterr().err == ""

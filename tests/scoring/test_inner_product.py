@@ -93,7 +93,7 @@ LINEAR = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=3)
         (
             lambda: pf.SiameseComparator(nn.Linear(4, 3)).inner_product_form(),
             ValueError,
-            "expects a fusion with factors, got SymmetricHeuristic: a score such as |u − v| is no inner product",
+            "expects a separable fusion, got SymmetricHeuristic: a score such as |u − v| is not an inner product",
         ),
         (
             lambda: pf.SiameseComparator(nn.Linear(4, 3), "product", "mlp").inner_product_form(),
@@ -178,7 +178,7 @@ class TestFaiss:
             (
                 lambda: pf.index.FaissIndex(pf.SiameseComparator(nn.Linear(3, 3)), torch.zeros(2, 3)),
                 ValueError,
-                "expects a fusion with factors",
+                "expects a separable fusion",
             ),
             (lambda: pf.index.FaissIndex(LINEAR, torch.zeros(0, 3)), ValueError, "gallery must hold at least one item"),
             (
@@ -189,7 +189,7 @@ class TestFaiss:
             (
                 lambda: pf.index.FaissIndex(LINEAR, torch.ones(2, 3)).search(torch.ones(1, 3), 3),
                 ValueError,
-                "search expects k of at most 2, the gallery's, got k=3",
+                "search: k must be at most 2",
             ),
             (
                 lambda: pf.index.FaissIndex(LINEAR, torch.ones(2, 3)).search(torch.full((1, 3), torch.inf), 1),

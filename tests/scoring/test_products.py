@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairfuse import _products
-from pairfuse._products import products_of_rows
+from pairfuse.scoring import products as _products
+from pairfuse.scoring.products import products_of_rows
 
 needs_onednn = pytest.mark.skipif(not _products._has_onednn(), reason="this torch has no oneDNN beside MKL")
 

@@ -2,9 +2,19 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scoring_cases import FUSIONS, HEADS, assert_equal, build, each_fusion, each_head, least_budget, paired, randn
+from scoring_cases import (
+    FUSIONS,
+    HEADS,
+    assert_equal,
+    build,
+    each_fusion,
+    each_fusion_and_head,
+    least_budget,
+    paired,
+    randn,
+)
 from torch import nn
 
 import pairfuse as pf
@@ -21,8 +31,7 @@ from pairfuse.heads import split_head
 from pairfuse.scoring import Scorer
 
 
-@each_fusion
-@each_head
+@each_fusion_and_head
 def test_scores_are_those_of_forward(fusion, head):
     """1e-12 in float64, 1e-5 in float32, whatever N, M and D are, 1 among them."""
     for width in (1, 5) if fusion is not FUSIONS["PowerNormalized"] else (2, 5):
@@ -35,8 +44,7 @@ def test_scores_are_those_of_forward(fusion, head):
                     assert_equal(model.score_matrix(u, v), paired(model, u, v), tolerance)
 
 
-@each_fusion
-@each_head
+@each_fusion_and_head
 def test_gradients_are_those_of_forward(fusion, head):
     """Of both embeddings and every parameter."""
     model = build(fusion, head, 5)
@@ -51,6 +59,7 @@ def test_gradients_are_those_of_forward(fusion, head):
 
 
 @each_fusion
+@settings(max_examples=20)
 @given(data=st.data())
 def test_blocks_and_tiles_do_not_change_a_score(fusion, data):
     """Whatever the budget, and whatever blocks and tiles it makes, down to a pair each."""
@@ -148,7 +157,6 @@ def test_a_common_offset_does_not_cancel_squared_differences(fusion):
     with torch.no_grad():
         due = paired(model.double(), u.double(), v.double())
         assert_equal(model.float().score_embeddings(u, v).double(), due, 1e-4)
-    assert all(part.origin is None for part in model.modules() if isinstance(part, SquaredDiff))  # of the scorer's own
 
 
 @pytest.mark.parametrize(("fusion", "compile"), [("abs-diff", False), ("abs-diff", True), ("diff", False)])

@@ -10,14 +10,21 @@ from documents import BLOCK, PAGES, ROOT, load, run_page
 
 import pairfuse as pf
 
+HOW_TO = ROOT / "docs" / "write-a-fusion.md"  # runs in a test of its own
+COMPILES = "compile=True"
+
+
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if "```python" in page.read_text()],
-    ids=lambda page: page.relative_to(ROOT).as_posix(),
+    [
+        pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=[pytest.mark.slow] if COMPILES in text else [])
+        for page, text in [(page, page.read_text()) for page in PAGES]
+        if "```python" in text and page != HOW_TO
+    ],
 )
 def test_code_blocks(page, registry_restored, monkeypatch, request):
     """The blocks of a page run in order, in one namespace, as a reader would type them."""
-    if "compile=True" in page.read_text():
+    if COMPILES in page.read_text():
         request.getfixturevalue("compiler")
     monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
     run_page(page)
@@ -31,10 +38,10 @@ def test_no_block_is_overlooked():
 
 
 def test_an_operator_takes_one_class_and_one_oracle(registry_restored, monkeypatch):
-    """What the how-to adds, a class and an entry of the oracles, is all that the tests of an operator need."""
+    """The blocks of the how-to run; a class and an entry of the oracles are all that the tests of an operator need."""
     monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
     before = set(pf.list_fusions())
-    run_page(ROOT / "docs" / "write-a-fusion.md")
+    run_page(HOW_TO)
     (name,) = set(pf.list_fusions()) - before
     oracle, fusion = oracles.ORACLES[name], pf.make_fusion(name, 3)
     for seed in range(20):

@@ -56,7 +56,7 @@ def test_both_languages_have_the_same_code_and_headings(page):
     blocks = [[block[0] for block in FENCE.finditer(text_of(name))] for name in (page, english)]
     assert blocks[0] == blocks[1]
     assert headings(page) == headings(english)
-    for shown in (r'^--8<-- "(.*)"$', r"\]\((?:\.\./)*(images/\S+)\)", r"(\[\^[\w-]+\])", r"^(<div.*)$"):
+    for shown in (r'^--8<-- "(.*)"$', r"\]\((?:\.\./)*(images/\S+)\)", r"(\[\^[\w-]+\])", r"^(</?div.*)$"):
         of_page, of_english = (re.findall(shown, text_of(name), re.MULTILINE) for name in (page, english))
         assert sorted(of_page) == sorted(of_english)
     assert len(re.findall(r"[\u4e00-\u9fff]", text_of(page))) > 300

@@ -14,10 +14,10 @@ from pairfuse.xnor import xnor_certificate
 
 MATHS = Path(__file__).parents[2] / "docs" / "xor" / "maths.mjs"
 ON_EACH_CASE = """
-import { FUSIONS, analyse, draw2d } from "MATHS";
+import { FUSIONS, analyze, draw2d } from "MATHS";
 import { readFileSync } from "node:fs";
 const cases = JSON.parse(readFileSync(0));
-const answer = (name, [a, b]) => { const found = analyse(name, a, b); return { ...found, drawn: draw2d(found) }; };
+const answer = (name, [a, b]) => { const found = analyze(name, a, b); return { ...found, drawn: draw2d(found) }; };
 const names = Object.keys(FUSIONS);
 console.log(JSON.stringify(Object.fromEntries(names.map((name) => [name, cases.map((pair) => answer(name, pair))]))));
 """

@@ -1,6 +1,6 @@
-"""Telling the owner of a model of pairs why it is stuck."""
+"""Find out why a model of pairs does not learn."""
 
-from pairfuse.diagnosis.diagnose import diagnose
 from pairfuse.diagnosis.report import Diagnosis, Finding
+from pairfuse.diagnosis.run import diagnose
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]

@@ -1,4 +1,4 @@
-"""A grid of logits taken apart: row effects, column effects, and the interaction."""
+"""The analysis of variance of a grid of logits: row effects, column effects, and the interaction."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Shares(NamedTuple):
-    """Which part of a grid's variance the left items explain, which the right items, and which only both together."""
+    """The shares of a grid's variance that left items, right items, and only both together explain."""
 
     left: float
     right: float
@@ -15,7 +15,7 @@ class Shares(NamedTuple):
 
 
 def additive_part(grid: Tensor) -> Tensor:
-    """The sum `row[i] + column[j]` that is nearest to a grid `(n, m)` by least squares."""
+    """The sum `row[i] + column[j]` nearest to a grid `(n, m)` by least squares."""
     return grid.mean(1, keepdim=True) + grid.mean(0, keepdim=True) - grid.mean()
 
 
@@ -30,8 +30,9 @@ def shares(grid: Tensor) -> Shares:
 
 
 def rounding(grid: Tensor, precision: torch.dtype) -> float:
-    """The root mean square that rounding alone may leave: 8 units of the largest logit, as computed in `precision`."""
-    return 8 * torch.finfo(precision).eps * float(grid.abs().max())
+    """The root mean square that rounding alone may leave: units of the largest logit, as computed in `precision`."""
+    units = 8 if precision.itemsize >= 4 else 2  # long sums are kept in float32, so half types round once
+    return units * torch.finfo(precision).eps * float(grid.abs().max())
 
 
 def rms(values: Tensor) -> float:
@@ -40,7 +41,7 @@ def rms(values: Tensor) -> float:
 
 
 def crosses_over(grid: Tensor) -> bool:
-    """Whether two left items are ordered one way by one right item and the other way by another, or the reverse.
+    """True if two left items are ordered one way by one right item and the other way by another, or the reverse.
 
     No never-decreasing function of a sum g + h does that, and XNOR needs it.
     """

@@ -3,24 +3,25 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pairfuse.diagnosis.function_recorder import Call, Calls, same_numbers
-from pairfuse.diagnosis.module_search import named_weights
+from pairfuse.diagnosis.context import Context
+from pairfuse.diagnosis.function_recorder import Call, FunctionRecorder, same_numbers
+from pairfuse.diagnosis.outputs import Output
+from pairfuse.diagnosis.probe import Skip
 from pairfuse.diagnosis.sample import take
-from pairfuse.diagnosis.subject import Output, Skip, Subject
 from pairfuse.items.batches import Batch, count_items
 
 PRODUCTS = ("mul", "multiply", "imul", "rmul")
 
 
 class Embedded(NamedTuple):
-    """What a model makes of pairs.
+    """The embeddings of a batch of pairs.
 
     Attributes:
         u, v: The embeddings of the left and of the right items, `(B, D)`, still part of the graph of `output`.
-        output: What the model says of the pairs.
-        multiplied: Whether the model multiplies u by v, coordinate by coordinate.
+        output: The output for these pairs.
+        multiplied: True if the model multiplies u by v, coordinate by coordinate.
     """
 
     u: Tensor
@@ -29,12 +30,12 @@ class Embedded(NamedTuple):
     multiplied: bool
 
 
-def embed(subject: Subject, x1: Batch, x2: Batch, *, gradients: bool = False) -> Embedded:
+def embed(context: Context, x1: Batch, x2: Batch, *, gradients: bool = False) -> Embedded:
     """The embeddings of pairs in eval mode.
 
-    They are found by what they depend on: the model is called three times, once with the left items in another order
-    and once with the right ones, and of all tables `(B, D)` that it makes on its way the last is taken that changes
-    with one side only.
+    They are found by what they depend on. The model is called three times, once with the left items in another order
+    and once with the right ones. Of all tables `(B, D)` that it makes, an embedding is the last that changes with one
+    side only.
 
     Raises:
         Skip: There are none, as in a model that joins the two inputs before it encodes them.
@@ -42,14 +43,15 @@ def embed(subject: Subject, x1: Batch, x2: Batch, *, gradients: bool = False) ->
     count = count_items("x1", x1)
     rolled = torch.arange(count).roll(1)
 
-    def kept(name: str, result: Tensor) -> bool:
+    def wanted(name: str, result: Tensor) -> bool:
         return result.ndim == 2 and result.is_floating_point() and len(result) == count
 
-    runs: list[tuple[Output, Calls, list[Tensor]]] = []
+    runs: list[tuple[Output, list[Call], list[Tensor]]] = []
     for left, right in ((x1, x2), (take(x1, rolled), x2), (x1, take(x2, rolled))):
-        calls = Calls(kept)
-        output = subject.score(left, right, gradients=gradients and not runs, calls=calls)
-        runs.append((output, calls, [call.result for call in calls.kept if kept(call.name, call.result)]))
+        recorder = FunctionRecorder(wanted)
+        output = context.runner.score(left, right, gradients=gradients and not runs, recorder=recorder)
+        tables = [call.result for call in recorder.kept if wanted(call.name, call.result)]
+        runs.append((output, recorder.kept, tables))
     (output, calls, tables), (_, _, with_left), (_, _, with_right) = runs
     if not len(tables) == len(with_left) == len(with_right):
         raise Skip("the model does not call the same functions each time")
@@ -62,43 +64,23 @@ def embed(subject: Subject, x1: Batch, x2: Batch, *, gradients: bool = False) ->
             v = table
     if u is None or v is None:
         raise Skip("no embeddings (B, D) were seen that only one of the inputs decides")
-    multiplied = any(_multiplies(call, u, v) for call in calls.kept)
-    return Embedded(u, v, output, multiplied)
+    return Embedded(u, v, output, any(_multiplies(call, u, v) for call in calls))
 
 
-def embed_items(subject: Subject) -> tuple[Tensor, Tensor]:
-    """The embeddings of the left and of the right items, `(n, D)` and `(m, D2)`, float64."""
-    count = min(subject.rows, subject.columns)
-    left, right = take(subject.left, range(count)), take(subject.right, range(count))
-    found = embed(subject, left, right)
-    return found.u.detach().double(), found.v.detach().double()
+def owners(context: Context) -> tuple[set[str], set[str]]:
+    """The names of the parameters that make the left embedding, and of those that make the right one."""
+    parameters = context.runner.parameters()
+    found = embed(context, *context.sample.mixed_pairs(), gradients=True)
+    return _reached(found.u, parameters), _reached(found.v, parameters)
 
 
-class Owners(NamedTuple):
-    """Which parameters, by name, make the left embedding, and which the right one."""
-
-    left: set[str]
-    right: set[str]
-
-
-def owners(subject: Subject) -> Owners:
-    """Where each parameter of the model acts; call it where the module is lent."""
-    parameters = named_weights(subject.needs_module())
-    for parameter in parameters.values():
-        parameter.requires_grad_(parameter.is_floating_point())
-    count = min(subject.rows, subject.columns)
-    found = embed(subject, take(subject.left, range(count)), take(subject.right, range(count)), gradients=True)
-    return Owners(_reached(found.u, parameters), _reached(found.v, parameters))
-
-
-def _reached(output: Tensor, parameters: dict[str, nn.Parameter]) -> set[str]:
-    if not output.requires_grad:
+def _reached(output: Tensor, parameters: dict[str, Tensor]) -> set[str]:
+    if not output.requires_grad or not parameters:
         return set()
-    wanted = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     gradients = torch.autograd.grad(
-        output.nan_to_num().sum(), list(wanted.values()), retain_graph=True, allow_unused=True
+        output.nan_to_num().sum(), list(parameters.values()), retain_graph=True, allow_unused=True
     )
-    return {name for name, gradient in zip(wanted, gradients, strict=True) if gradient is not None}
+    return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -1,43 +1,90 @@
-"""What a loss of the user's expects, by its name or by what it does."""
+"""The kind of a loss: which scores and targets it expects, from its class or from its values."""
 
+import functools
+import itertools
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
+from pairfuse.diagnosis.sandbox import sandbox
+
+F = nn.functional
 SIGNED = (nn.SoftMarginLoss, nn.HingeEmbeddingLoss, nn.CosineEmbeddingLoss, nn.MarginRankingLoss)  # targets -1 and 1
+OF_LOGITS = (nn.BCEWithLogitsLoss, nn.CrossEntropyLoss, nn.SoftMarginLoss)
+OF_PROBABILITIES = nn.BCELoss
+FUNCTIONS = {
+    F.binary_cross_entropy_with_logits: True,
+    F.cross_entropy: True,
+    F.soft_margin_loss: True,
+    F.binary_cross_entropy: False,
+}
 
 
-def name_of(loss: Callable[..., Any]) -> str:
-    """As its owner would call it."""
+def name_of(loss: Callable[..., Any] | None) -> str:
+    """The name that its owner would use."""
     return getattr(loss, "__name__", type(loss).__name__)
 
 
-def wants_logits(loss: Callable[..., Any] | None) -> bool | None:
-    """Whether a loss of scores and targets applies a sigmoid or softmax by itself; None if it is not known."""
-    if isinstance(loss, (nn.CrossEntropyLoss, nn.SoftMarginLoss)) or loss is nn.functional.cross_entropy:
+def wants_logits(loss: Callable[..., Any] | None, shape: tuple[int, ...] = (4,)) -> bool | None:
+    """True for a loss that applies a sigmoid or softmax itself, False for one of probabilities, None if unknown.
+
+    Args:
+        loss: A loss of scores and targets, or None.
+        shape: The shape of the scores that it gets.
+    """
+    known = loss.func if isinstance(loss, functools.partial) else loss
+    if isinstance(known, OF_LOGITS):
         return True
-    if loss is None or isinstance(loss, SIGNED):
+    if isinstance(known, OF_PROBABILITIES):
+        return False
+    if loss is None or isinstance(known, (*SIGNED, nn.NLLLoss)):
         return None
-    scores, targets = torch.tensor([-3.0, 2.0, 0.5]), torch.tensor([1.0, 0.0, 1.0])
-    with_logits = nn.functional.binary_cross_entropy_with_logits(scores, targets, reduction="none")
-    without = nn.functional.binary_cross_entropy(scores.sigmoid(), targets, reduction="none")
-    if _gives(loss, scores, targets, with_logits):
-        return True
-    return False if _gives(loss, scores.sigmoid(), targets, without) else None
+    for function, answer in FUNCTIONS.items():
+        if known is function:
+            return answer
+    with sandbox(loss) if isinstance(loss, nn.Module) else nullcontext(), torch.no_grad():
+        if _falls_as_of_logits(loss, shape):
+            return True
+        return False if _falls_as_of_probabilities(loss, shape) else None
+
+
+def wants_zero_and_one(loss: Callable[..., Any] | None, shape: tuple[int, ...] = (4,)) -> bool:
+    """True if the targets of a loss are probabilities or classes: 0 and 1, not -1 and 1, and no other number."""
+    known = loss.func if isinstance(loss, functools.partial) else loss
+    if isinstance(known, SIGNED) or known is F.soft_margin_loss:
+        return False
+    return wants_log_probabilities(loss) or wants_logits(loss, shape) is not None
 
 
 def wants_log_probabilities(loss: Callable[..., Any] | None) -> bool:
-    """Whether a loss reads the logarithms of probabilities."""
-    return isinstance(loss, nn.NLLLoss) or loss is nn.functional.nll_loss
+    """True if a loss reads the logarithms of probabilities."""
+    return isinstance(loss, nn.NLLLoss) or loss is F.nll_loss
 
 
-def _gives(loss: Callable[..., Any], scores: torch.Tensor, targets: torch.Tensor, due: torch.Tensor) -> bool:
+def _falls_as_of_logits(loss: Callable[..., Any], shape: tuple[int, ...]) -> bool:
+    """True if a loss of right logits ±s falls for ever larger s, and ever more slowly: a cross-entropy, weighted or
+    focal. A hinge reaches its floor; a squared error rises again.
+    """
+    costs = [_cost(loss, shape, s, -s) for s in (-6.0, -3.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)]
+    falling = all(a > b for a, b in itertools.pairwise(costs))
+    return falling and costs[5] < costs[3] / 2 and costs[3] - costs[4] > 1.1 * (costs[4] - costs[5])
+
+
+def _falls_as_of_probabilities(loss: Callable[..., Any], shape: tuple[int, ...]) -> bool:
+    """True if a loss of right probabilities falls up to 1 and means nothing, or no more, beyond."""
+    costs = [_cost(loss, shape, p, 1 - p) for p in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)]
+    falling = all(a > b for a, b in itertools.pairwise(costs))
+    return falling and costs[5] < costs[2] / 2 and not _cost(loss, shape, 1.5, -0.5) > costs[5]
+
+
+def _cost(loss: Callable[..., Any], shape: tuple[int, ...], positive: float, negative: float) -> float:
+    """The mean loss where same and different pairs alternate and have these scores; NaN if it takes no such scores."""
+    targets = (torch.arange(math.prod(shape)) % 2 == 0).float().reshape(shape)
     try:
-        with torch.no_grad():
-            value = torch.as_tensor(loss(scores, targets)).float().cpu()
-    except Exception:  # it is a loss of another kind
-        return False
-    fits = value.shape in (due.shape, ())
-    return fits and any(torch.allclose(value, x, rtol=1e-3) for x in (due, due.mean(), due.sum()))
+        return float(torch.as_tensor(loss(targets * (positive - negative) + negative, targets)).float().mean())
+    except Exception:  # a loss of another kind
+        return math.nan

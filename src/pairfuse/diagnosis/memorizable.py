@@ -1,4 +1,4 @@
-"""Whether pairs can be learned by heart, one number for each item."""
+"""Pairs that can be memorized with one number for each item."""
 
 import graphlib
 
@@ -9,8 +9,8 @@ from pairfuse.diagnosis.sample import item_key
 from pairfuse.items.batches import Batch
 
 
-def fits_by_heart(x1: Batch, x2: Batch, same: Tensor) -> bool:
-    """Whether some sum g(x1) + h(x2) has the right sign for all given pairs: then fitting them proves nothing.
+def is_memorizable(x1: Batch, x2: Batch, same: Tensor) -> bool:
+    """True if some sum g(x1) + h(x2) has the right sign for all given pairs; fitting them then proves nothing.
 
     With a left item's number g and a right item's number h, "same" says g > -h and "different" says g < -h. Such
     numbers exist iff this order has no cycle: no closed walk through the pairs on which same and different alternate.

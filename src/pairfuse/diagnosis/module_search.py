@@ -12,7 +12,7 @@ DEPTH = 4  # from a function to the object that it names, to its list, to the mo
 
 
 def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
-    """The module inside what torch wraps around it for compiling, or for several processes or devices."""
+    """The module inside torch's wrappers for compiling, or for several processes or devices."""
     if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
         return unwrapped(model.module)
     inside = getattr(model, "_orig_mod", None)  # of torch.compile

@@ -1,9 +1,7 @@
-"""Lending a module out so that it comes back as it was."""
+"""A sandbox for a module: whatever is done to it inside, it is restored afterwards."""
 
 import random
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,17 +13,17 @@ from pairfuse.diagnosis.module_search import all_modules
 
 
 @contextmanager
-def borrowed(module: nn.Module, *, dtype: torch.dtype | None = None) -> Iterator[None]:
-    """Inside, a module computes with copies of its parameters and buffers; afterwards it is what it was.
+def sandbox(module: nn.Module, *, dtype: torch.dtype | None = None) -> Iterator[None]:
+    """Let a module compute with copies of its parameters and buffers; restore it afterwards.
 
     Training it, calling it in either mode, adding hooks or replacing attributes leaves no trace on it or its
-    submodules: not in parameters, buffers, gradients, modes, hooks or attributes, nor in the versions that a graph of
-    the user's checks. Dicts, lists and sets among the attributes, and the tensors in them, are put back too; what is
-    changed inside any other object stays.
+    submodules: not in parameters, buffers, gradients, modes, hooks or attributes, nor in the versions that autograd
+    checks. Dicts, lists and sets among the attributes, and the tensors in them, are restored too. Changes inside any
+    other object stay.
 
     Args:
         module: The module; not a scripted one.
-        dtype: What the copies of floating-point tensors are converted to, if to anything.
+        dtype: The type of the copies of floating-point tensors; their own by default.
     """
     modules = all_modules(module)
     kept = [(vars(m), dict(vars(m)), _contents(vars(m).values())) for m in modules]
@@ -37,22 +35,17 @@ def borrowed(module: nn.Module, *, dtype: torch.dtype | None = None) -> Iterator
             copies[id(twin)] = twin  # a recurrent layer puts it into a list of its own
         return copies[id(tensor)]
 
-    release: Callable[[], None] = lambda: None  # noqa: E731
     try:
-        try:
-            for m in modules:
-                _copy_tensors(m, copy_of)
-            yield
-        finally:
-            release = _hold_interrupts()
-    finally:  # also where an interrupt comes just before
+        for m in modules:
+            _copy_tensors(m, copy_of)
+        yield
+    finally:
         for attributes, before, contents in kept:
             for name in attributes.keys() - before.keys():
                 del attributes[name]
             attributes.update(before)
             for container, content in contents:
                 _refill(container, content)
-        release()
 
 
 def _copy_tensors(module: nn.Module, copy_of: Callable[[Tensor], Tensor]) -> None:
@@ -99,34 +92,13 @@ def random_state_kept(devices: Iterable[torch.device]) -> Iterator[None]:
     """Afterwards the random states of torch, Python and NumPy are as before."""
     numpy = sys.modules.get("numpy")
     states = torch.get_rng_state(), random.getstate(), numpy.random.get_state() if numpy else None
-    release: Callable[[], None] = lambda: None  # noqa: E731
     with ExitStack() as stack:
         for device in {d for d in devices if d.type not in ("cpu", "meta")}:
             stack.enter_context(torch.random.fork_rng(devices=[device.index or 0], device_type=device.type))
         try:
-            try:
-                yield
-            finally:
-                release = _hold_interrupts()
+            yield
         finally:
             torch.set_rng_state(states[0])
             random.setstate(states[1])
             if numpy:
                 numpy.random.set_state(states[2])
-            release()
-
-
-def _hold_interrupts() -> Callable[[], None]:
-    """Let Ctrl-C wait until the function that this returns is called."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        return lambda: None
-    came: list[tuple[Any, Any]] = []
-    signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments))
-
-    def release() -> None:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            before(*came[0])
-
-    return release

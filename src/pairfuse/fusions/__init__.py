@@ -1,21 +1,35 @@
 """Fusions: how two embeddings become one vector of features."""
 
-from pairfuse.fusions import additive, bilinear, cosine, elementwise, low_rank, ntn, presets, stack, wrappers
+from pairfuse.fusions import (
+    additive,
+    bilinear,
+    city_block,
+    cosine,
+    elementwise,
+    low_rank,
+    ntn,
+    presets,
+    quadratic,
+    stack,
+    wrappers,
+)
 from pairfuse.fusions.additive import *
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.bilinear import *
+from pairfuse.fusions.city_block import *
 from pairfuse.fusions.cosine import *
 from pairfuse.fusions.elementwise import *
-from pairfuse.fusions.factors import Factors
 from pairfuse.fusions.facts import Facts
 from pairfuse.fusions.low_rank import *
 from pairfuse.fusions.ntn import *
 from pairfuse.fusions.presets import *
+from pairfuse.fusions.quadratic import *
 from pairfuse.fusions.registry import list_fusions, make_fusion, register_fusion
+from pairfuse.fusions.separable import Separable
 from pairfuse.fusions.stack import *
 from pairfuse.fusions.wrappers import *
 
-# Every family names its own, so that a new operator is written in one file.
-_FAMILIES = (additive, bilinear, cosine, elementwise, low_rank, ntn, presets, stack, wrappers)
-__all__ = ["Factors", "Facts", "Fusion", "list_fusions", "make_fusion", "register_fusion"]
+# Every family lists its own names, so that a new operator is written in one file.
+_FAMILIES = (additive, bilinear, city_block, cosine, elementwise, low_rank, ntn, presets, quadratic, stack, wrappers)
+__all__ = ["Facts", "Fusion", "Separable", "list_fusions", "make_fusion", "register_fusion"]
 __all__ += [name for family in _FAMILIES for name in family.__all__]

@@ -1,37 +1,26 @@
-"""Fusions that are sums `g(u) + h(v)`: none of them can answer "same or different" under a linear head."""
+"""Fusions that are sums `g(u) + h(v)`: under a linear head none of them can answer "same or different"."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse.fusions._shift import ShiftInvariant
-from pairfuse.fusions.base import Fusion
-from pairfuse.fusions.factors import Factors, factors_of_sums
 from pairfuse.fusions.registry import register_fusion
+from pairfuse.fusions.separable import Separable, Terms
 
 __all__ = ["Concat", "Diff", "Mean", "Sum"]
 
 
 @register_fusion("concat")
-class Concat(Fusion):
+class Concat(Separable):
     r"""Put the embeddings side by side: `[u; v]`.
 
-    Not symmetric; width D + D2; values as they were. **Additive**: an affine head on it computes `g(u) + h(v)`,
-    and no such sum can tell same from different (XNOR), whatever the encoder. `SiameseComparator` therefore
-    refuses the two together. A head with a hidden layer can.
+    Not symmetric; width D + D2; values unchanged. **Additive**: an affine head on it computes `g(u) + h(v)`, and no
+    such sum can tell same from different (XNOR), whatever the encoder. `SiameseComparator` therefore refuses the two
+    together. A head with a hidden layer can.
 
     Args:
         in_features: Width D of `u`.
-        in2_features: Width D2 of `v`; D by default.
-
-    Shape:
-        - u: `(..., D)`
-        - v: `(..., D2)`
-        - Output: `(..., D + D2)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point.
-        ValueError: Their widths are not D and D2, or their leading dimensions differ.
+        in2_features: Width D2 of `v`; by default D.
 
     References:
         Minsky and Papert, *Perceptrons*, MIT Press, 1969, for what a sum of parts cannot compute.
@@ -50,31 +39,23 @@ class Concat(Fusion):
         self.out_features = self.in_features + self.in2_features
 
     @override
+    def left(self, u: Tensor) -> Terms:
+        return nn.functional.pad(u, (0, self.in2_features)), None
+
+    @override
+    def right(self, v: Tensor) -> Terms:
+        return None, nn.functional.pad(v, (self.in_features, 0))
+
+    @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return torch.cat([u, v], dim=-1)
 
-    @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        of_u, of_v = weight[:, : self.in_features], weight[:, self.in_features :]
-        return factors_of_sums(u @ of_u.mT, v @ of_v.mT)
-
 
 @register_fusion("sum")
-class Sum(Fusion):
+class Sum(Separable):
     r"""Add the embeddings: `u + v`.
 
     Symmetric; width D; values unbounded. **Additive**: a linear head on it cannot tell same from different.
-
-    Args:
-        in_features: Width D of both embeddings.
-
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., D)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point.
-        ValueError: The embeddings differ in shape, or from D in width.
 
     References:
         Grover and Leskovec, *node2vec: Scalable Feature Learning for Networks*, KDD 2016, arXiv:1607.00653, whose
@@ -90,31 +71,20 @@ class Sum(Fusion):
     spans_sum = True
 
     @override
-    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
-        return u + v
+    def left(self, u: Tensor) -> Terms:
+        return u, None
 
     @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return factors_of_sums(u @ weight.mT, v @ weight.mT)
+    def right(self, v: Tensor) -> Terms:
+        return None, v
 
 
 @register_fusion("mean")
-class Mean(Fusion):
+class Mean(Separable):
     r"""Average the embeddings: `(u + v) / 2`.
 
     Symmetric; width D; values between those of u and v. **Additive**: a linear head on it cannot tell same from
     different.
-
-    Args:
-        in_features: Width D of both embeddings.
-
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., D)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point.
-        ValueError: The embeddings differ in shape, or from D in width.
 
     References:
         Grover and Leskovec, *node2vec: Scalable Feature Learning for Networks*, KDD 2016, arXiv:1607.00653.
@@ -129,31 +99,20 @@ class Mean(Fusion):
     spans_sum = True
 
     @override
-    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
-        return (u + v) / 2
+    def left(self, u: Tensor) -> Terms:
+        return u / 2, None
 
     @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return factors_of_sums(u @ weight.mT / 2, v @ weight.mT / 2)
+    def right(self, v: Tensor) -> Terms:
+        return None, v / 2
 
 
 @register_fusion("diff")
-class Diff(ShiftInvariant):
+class Diff(Separable):
     r"""Subtract the right embedding from the left: `u − v`.
 
     Antisymmetric; width D; values unbounded, all 0 for `u = v`. **Additive**: a linear head on it cannot tell same
-    from different, since "different" has two signs. Right for a ranking, where the question is which is larger.
-
-    Args:
-        in_features: Width D of both embeddings.
-
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., D)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point.
-        ValueError: The embeddings differ in shape, or from D in width.
+    from different, since "different" has two signs. Suited to ranking, where the question is which one is larger.
 
     References:
         Burges, Shaked, Renshaw et al., *Learning to Rank using Gradient Descent* (RankNet), ICML 2005.
@@ -165,12 +124,12 @@ class Diff(ShiftInvariant):
     """
 
     symmetry, additive, xnor = "antisymmetric", True, "never"
+    translation_invariant = True
 
     @override
-    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
-        return u - v
+    def left(self, u: Tensor) -> Terms:
+        return u, None
 
     @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        u, v = self.shift(u, v)
-        return factors_of_sums(u @ weight.mT, -v @ weight.mT)
+    def right(self, v: Tensor) -> Terms:
+        return None, -v

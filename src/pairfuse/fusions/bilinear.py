@@ -5,10 +5,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_int
-from pairfuse.fusions.base import Fusion
-from pairfuse.fusions.factors import Factors
 from pairfuse.fusions.facts import Symmetry, Xnor
 from pairfuse.fusions.registry import register_fusion
+from pairfuse.fusions.separable import Separable, Terms
 
 __all__ = ["Biaffine", "Bilinear"]
 
@@ -24,7 +23,7 @@ def _append_one(x: Tensor) -> Tensor:
 
 
 @register_fusion("bilinear")
-class Bilinear(Fusion):
+class Bilinear(Separable):
     r"""Learn one bilinear form for each output feature: `uᵀ W_f v + b_f`.
 
     Symmetric iff every W_f is: `symmetric=True` uses ½(W_f + W_fᵀ). Values unbounded. A linear layer on it can
@@ -71,6 +70,7 @@ class Bilinear(Fusion):
     xnor: Xnor = "generic"
     xnor_with_sum = "always"
     two_widths = True
+    summed = True
 
     def __init__(
         self,
@@ -118,13 +118,15 @@ class Bilinear(Fusion):
         return fused if self.bias is None else fused + self.bias
 
     @override
-    def numbers_to_fuse(self) -> int:
-        return super().numbers_to_fuse() + 2 * self.out_features * self.in2_features
+    def left(self, u: Tensor) -> Terms:
+        forms = torch.einsum("...d,fde->...fe", u, self._weight())  # (..., F, D2)
+        if self.bias is None:
+            return (forms,)
+        return forms, self.bias[:, None].expand(*u.shape[:-1], -1, -1)  # (..., F, 1)
 
     @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        row = None if self.bias is None else (weight @ self.bias).expand(len(u), -1)
-        return Factors(u @ torch.einsum("kf,fde->kde", weight, self._weight()), v[None], row)
+    def right(self, v: Tensor) -> Terms:
+        return (v,) if self.bias is None else (v, None)
 
     @override
     def extra_repr(self) -> str:
@@ -198,9 +200,9 @@ class Biaffine(Bilinear):
         return super().fuse(_append_one(u), _append_one(v))
 
     @override
-    def numbers_to_fuse(self) -> int:
-        return super().numbers_to_fuse() + 2 * (self.in_features + self.in2_features)
+    def left(self, u: Tensor) -> Terms:
+        return super().left(_append_one(u))
 
     @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return super().factors(_append_one(u), _append_one(v), weight)
+    def right(self, v: Tensor) -> Terms:
+        return super().right(_append_one(v))

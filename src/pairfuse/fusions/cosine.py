@@ -5,19 +5,18 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_positive
-from pairfuse.fusions.base import Fusion
-from pairfuse.fusions.factors import Factors
 from pairfuse.fusions.registry import register_fusion
+from pairfuse.fusions.separable import Separable, Terms
 
 __all__ = ["Cosine"]
 
 
 @register_fusion("cosine")
-class Cosine(Fusion):
+class Cosine(Separable):
     r"""Take the cosine of the angle between the embeddings: `uᵀv / (‖u‖ ‖v‖)`.
 
     Symmetric; width 1; values in [−1, 1], 0 where an embedding is 0. A linear layer on it can tell same from
-    different iff the two embeddings point in different directions and neither is 0: it does not see lengths.
+    different iff the two embeddings point in different directions and neither is 0: it ignores lengths.
 
     Half precision is computed in float32. A norm below `eps` counts as `eps`, so that gradients stay finite.
 
@@ -25,13 +24,8 @@ class Cosine(Fusion):
         in_features: Width D of both embeddings.
         eps: The smallest norm, as in `torch.nn.CosineSimilarity`.
 
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., 1)`
-
     Raises:
-        TypeError: The embeddings are not floating-point.
-        ValueError: The embeddings differ in shape, or from D in width; or `eps` is not above 0.
+        ValueError: `eps` is not above 0, besides the errors of every fusion.
 
     References:
         Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural
@@ -45,6 +39,7 @@ class Cosine(Fusion):
 
     symmetry, additive, xnor = "symmetric", False, "generic"
     feature_means = (1.0, 0.0)
+    summed = True
 
     def __init__(self, in_features: int, *, in2_features: int | None = None, eps: float = 1e-8) -> None:
         super().__init__(in_features, in2_features=in2_features)
@@ -52,13 +47,16 @@ class Cosine(Fusion):
         self.eps = check_positive("Cosine", "eps", eps)
 
     @override
+    def left(self, u: Tensor) -> Terms:
+        wide = torch.promote_types(u.dtype, torch.float32)
+        return (nn.functional.normalize(u.to(wide), dim=-1, eps=self.eps).to(u.dtype),)
+
+    @override
+    def right(self, v: Tensor) -> Terms:
+        return self.left(v)
+
+    @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         wide = torch.promote_types(u.dtype, torch.float32)
         cosine = nn.functional.cosine_similarity(u.to(wide), v.to(wide), dim=-1, eps=self.eps)
         return cosine.to(u.dtype).unsqueeze(-1)
-
-    @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        wide = torch.promote_types(u.dtype, torch.float32)
-        u, v = (nn.functional.normalize(x.to(wide), dim=-1, eps=self.eps).to(x.dtype) for x in (u, v))
-        return Factors(u * weight[:, None], v[None])

@@ -7,22 +7,23 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_int
-from pairfuse.fusions.base import Fusion
-from pairfuse.fusions.factors import Factors
+from pairfuse._layers import is_linear
 from pairfuse.fusions.facts import Symmetry
 from pairfuse.fusions.registry import register_fusion
+from pairfuse.fusions.separable import Separable, Terms
 
 __all__ = ["LowRankBilinear", "MFB"]
 
 _TANH_VARIANCE = 0.394  # of tanh(z) for a standard normal z
 
 
-class _Projections(Fusion):
+class _Projections(Separable):
     """Two projections into a common space, one for each side, or one for both (tied)."""
 
     symmetry: Symmetry = "none"  # of the class; an instance with tied=True says otherwise
     additive, xnor = False, "always"
     two_widths = True
+    summed = True
 
     def __init__(
         self,
@@ -40,21 +41,20 @@ class _Projections(Fusion):
         self.tied = tied
         self.symmetry = "symmetric" if tied else "none"
         self.two_widths = not tied
-        self.left = nn.Linear(self.in_features, projected, device=device, dtype=dtype)
-        self.right = None if tied else nn.Linear(self.in2_features, projected, device=device, dtype=dtype)
+        self.left_projection = nn.Linear(self.in_features, projected, device=device, dtype=dtype)
+        self.right_projection = None if tied else nn.Linear(self.in2_features, projected, device=device, dtype=dtype)
 
-    def project(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """`Au + a` and `Bv + b`; tied, the second is `Av + a`."""
-        right = self.left if self.right is None else self.right
-        return self.left(u), right(v)
+    def project_left(self, u: Tensor) -> Tensor:
+        """`Au + a`: `(..., D)` → `(..., projected)`."""
+        return self.left_projection(u)  # type: ignore[no-any-return]
 
-    @override
-    def numbers_to_fuse(self) -> int:
-        return super().numbers_to_fuse() + 6 * self.left.out_features
+    def project_right(self, v: Tensor) -> Tensor:
+        """`Bv + b`; tied, the same as the left side."""
+        return self.project_left(v) if self.right_projection is None else self.right_projection(v)
 
     def reset_projections(self, variance: float) -> None:
         """Draw both projections such that inputs of unit variance give this variance; set their biases to 0."""
-        for layer in (self.left, self.right):
+        for layer in (self.left_projection, self.right_projection):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=(variance / layer.in_features) ** 0.5)
                 nn.init.zeros_(layer.bias)
@@ -68,7 +68,7 @@ class LowRankBilinear(_Projections):
     Values unbounded. With the biases a linear layer on it can always tell same from different, for some
     parameters, even at rank 1. `R · (D + D2 + 2) + F · (R + 1)` parameters, fewer when tied.
 
-    Every weight is drawn from a normal distribution, none is 0 (two factors of 0 would have gradient 0 for ever),
+    Every weight is drawn from a normal distribution, and none is 0 (two factors of 0 would never get a gradient),
     and such that embeddings of unit variance give features of about unit variance.
 
     Args:
@@ -133,21 +133,33 @@ class LowRankBilinear(_Projections):
         nn.init.zeros_(self.out.bias)
 
     @override
-    def project(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        left, right = super().project(u, v)
-        return (left, right) if self.activation is None else (left.tanh(), right.tanh())
+    def project_left(self, u: Tensor) -> Tensor:
+        return self._activate(super().project_left(u))
+
+    @override
+    def project_right(self, v: Tensor) -> Tensor:
+        return self.project_left(v) if self.right_projection is None else self._activate(super().project_right(v))
+
+    def _activate(self, projected: Tensor) -> Tensor:
+        return projected if self.activation is None else projected.tanh()
+
+    @override
+    def left(self, u: Tensor) -> Terms:
+        bias = self.out.bias[:, None].expand(*u.shape[:-1], -1, -1)  # (..., F, 1)
+        return self.project_left(u).unsqueeze(-2) * self.out.weight, bias  # (..., F, R)
+
+    @override
+    def right(self, v: Tensor) -> Terms:
+        return self.project_right(v), None
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
-        left, right = self.project(u, v)  # (..., R) each
-        fused: Tensor = self.out(left * right)
-        return fused
+        return self.out(self.project_left(u) * self.project_right(v))  # type: ignore[no-any-return]
 
+    @property
     @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        left, right = self.project(u, v)
-        mixed = weight @ self.out.weight  # (K, R)
-        return Factors(left * mixed[:, None], right[None], (weight @ self.out.bias).expand(len(u), -1))
+    def fast_path(self) -> bool:
+        return super().fast_path and is_linear(self.out)  # an adapter in its place has a forward of its own
 
     @override
     def extra_repr(self) -> str:
@@ -217,14 +229,15 @@ class MFB(_Projections):
         self.reset_projections(variance=self.rank**-0.5)
 
     @override
-    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
-        left, right = self.project(u, v)  # (..., F · R) each
-        return (left * right).reshape(*u.shape[:-1], self.out_features, self.rank).sum(-1)
+    def left(self, u: Tensor) -> Terms:
+        return (self._groups(self.project_left(u)),)  # (..., F, R)
 
     @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        left, right = self.project(u, v)
-        return Factors(left * weight.repeat_interleave(self.rank, dim=-1)[:, None], right[None])
+    def right(self, v: Tensor) -> Terms:
+        return (self._groups(self.project_right(v)),)
+
+    def _groups(self, projected: Tensor) -> Tensor:
+        return projected.reshape(*projected.shape[:-1], self.out_features, self.rank)
 
     @override
     def extra_repr(self) -> str:

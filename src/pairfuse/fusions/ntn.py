@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_int
+from pairfuse._layers import apply_linear, is_linear
 from pairfuse.fusions.base import Fusion
 from pairfuse.fusions.bilinear import bilinear_forms
-from pairfuse.fusions.factors import Factors, linear, score_pairs
 from pairfuse.fusions.registry import register_fusion
 
 __all__ = ["NTN"]
@@ -81,18 +81,9 @@ class NTN(Fusion):
 
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        of_u, of_v = self.linear.weight[:, : self.in_features], self.linear.weight[:, self.in_features :]
+        if not is_linear(self.linear):  # an adapter in its place has a forward of its own
+            return super().score_all(u, v, weight)
+        of_u, of_v = torch.split(self.linear.weight, [self.in_features, self.in2_features], dim=-1)
+        forms = torch.einsum("nd,fde->nfe", u, self.weight) @ v.mT  # (N, F, M)
         row, column = u @ of_u.mT, v @ of_v.mT + self.linear.bias
-        return linear(torch.tanh(score_pairs(Factors(u @ self.weight, v[None], row, column))), weight)
-
-    @override
-    def numbers_to_fuse(self) -> int:
-        return super().numbers_to_fuse() + 2 * self.out_features * self.in2_features
-
-    @override
-    def numbers_per_row(self) -> int:
-        return 3 * self.out_features * self.in2_features
-
-    @override
-    def numbers_per_pair(self, outputs: int) -> int:
-        return 3 * self.out_features
+        return apply_linear(torch.tanh(forms.transpose(1, 2) + row[:, None] + column), weight)

@@ -4,7 +4,8 @@ from typing import ClassVar
 
 from pairfuse.fusions.additive import Concat, Diff
 from pairfuse.fusions.base import Fusion
-from pairfuse.fusions.elementwise import AbsDiff, Product
+from pairfuse.fusions.city_block import AbsDiff
+from pairfuse.fusions.elementwise import Product
 from pairfuse.fusions.registry import register_fusion
 from pairfuse.fusions.stack import Stack
 
@@ -26,13 +27,6 @@ class SymmetricHeuristic(_Preset):
 
     The default of `SiameseComparator`. Symmetric; width 2D. A linear layer on it can always tell same from different.
 
-    Args:
-        in_features: Width D of both embeddings.
-
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., 2D)`
-
     References:
         Tai, Socher and Manning, *Improved Semantic Representations From Tree-Structured Long Short-Term Memory
         Networks*, ACL 2015, arXiv:1503.00075.
@@ -51,13 +45,6 @@ class InferSent(_Preset):
     """Both embeddings, their absolute difference and their product: `[u; v; |u − v|; u ∘ v]`.
 
     Not symmetric; width 4D. A linear layer on it can always tell same from different.
-
-    Args:
-        in_features: Width D of both embeddings.
-
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., 4D)`
 
     References:
         Conneau, Kiela, Schwenk, Barrault and Bordes, *Supervised Learning of Universal Sentence Representations from
@@ -78,13 +65,6 @@ class SBERT(_Preset):
 
     Not symmetric; width 3D. A linear layer on it can always tell same from different.
 
-    Args:
-        in_features: Width D of both embeddings.
-
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., 3D)`
-
     References:
         Reimers and Gurevych, *Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks*, EMNLP 2019,
         arXiv:1908.10084.
@@ -102,14 +82,7 @@ class SBERT(_Preset):
 class Mou(_Preset):
     """Both embeddings, their difference and their product: `[u; v; u − v; u ∘ v]`.
 
-    Not symmetric; width 4D. A linear layer on it can always tell same from different, by the product beside u and v.
-
-    Args:
-        in_features: Width D of both embeddings.
-
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., 4D)`
+    Not symmetric; width 4D. A linear layer on it can always tell same from different: it reads the product, u and v.
 
     References:
         Mou, Men, Li, Xu, Zhang, Yan and Jin, *Natural Language Inference by Tree-Based Convolution and Heuristic

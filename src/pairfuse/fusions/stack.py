@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse.fusions.base import Fusion
-from pairfuse.fusions.factors import Factors, join_factors
-from pairfuse.fusions.facts import Symmetry, Xnor, best_xnor
+from pairfuse.fusions.base import Fusion, knows_fuse
+from pairfuse.fusions.facts import Xnor, best_xnor
 
 __all__ = ["Stack"]
 
@@ -18,8 +17,9 @@ class Stack(Fusion):
     r"""Put the features of several fusions side by side: `[f1(u, v); f2(u, v); …]`.
 
     Symmetric (antisymmetric, additive) iff all its parts are. Its `xnor` is at least the best of its parts', which
-    a linear head reaches by ignoring the others. Beside `[u, v]` or `u + v` it is more: they leave the same pairs and
-    the different pairs no common point but the middle of both, so that `[u, v, u ∘ v]` can always tell them apart.
+    a linear head reaches by ignoring the others. Together with `[u, v]` or `u + v` it can be better: then same pairs
+    and different pairs can only meet in the middle of both, and so `[u, v, u ∘ v]` can always tell them apart.
+    The facts are those of the parts given here: do not replace parts afterwards.
 
     Args:
         parts: At least one fusion, all of the same `in_features` and `in2_features`.
@@ -46,8 +46,6 @@ class Stack(Fusion):
         'always'
     """
 
-    two_widths = True  # of the class; an instance can what all its parts can
-
     def __init__(self, parts: Iterable[Fusion]) -> None:
         if isinstance(parts, (Fusion, str)):
             raise TypeError(f"Stack expects a list of fusions, got {parts!r}: put it into brackets")
@@ -60,10 +58,25 @@ class Stack(Fusion):
         widths = {(part.in_features, part.in2_features) for part in parts}
         if len(widths) > 1:
             raise ValueError(f"Stack expects parts of one (in_features, in2_features), got {sorted(widths)}")
+        self._declare(parts)
         super().__init__(parts[0].in_features, in2_features=parts[0].in2_features)
         self.out_features = sum(part.out_features for part in parts)
         self.parts = nn.ModuleList(parts)
+
+    def _declare(self, parts: list[Fusion]) -> None:
+        """Derive every fact from those of the parts."""
+        kinds = {part.symmetry for part in parts}
+        self.symmetry = kinds.pop() if len(kinds) == 1 else "none"
+        self.additive = all(part.additive for part in parts)
+        self.spans_sum = any(part.spans_sum for part in parts)
         self.two_widths = all(part.two_widths for part in parts)
+        self._all_balanced = all(part._balanced for part in parts)
+        self.xnor_with_sum = self._best([part.xnor_with_sum or part.xnor for part in parts])
+        self.xnor = self.xnor_with_sum if self.spans_sum else self._best([part.xnor for part in parts])
+
+    def _best(self, of_parts: list[Xnor]) -> Xnor:
+        """The best of the parts. Several that never learn alone may learn together, unless all are balanced."""
+        return best_xnor(of_parts if self._all_balanced or len(of_parts) == 1 else [*of_parts, "generic"])
 
     @property
     def fusions(self) -> list[Fusion]:
@@ -72,81 +85,18 @@ class Stack(Fusion):
         return parts
 
     @property
-    def symmetry(self) -> Symmetry:  # type: ignore[override]
-        """The symmetry that all parts share, else `"none"`."""
-        kinds = {part.symmetry for part in self.fusions}
-        return kinds.pop() if len(kinds) == 1 else "none"
-
-    @property
-    def additive(self) -> bool:  # type: ignore[override]
-        """Whether every part is additive."""
-        return all(part.additive for part in self.fusions)
-
-    @property
-    def spans_sum(self) -> bool:  # type: ignore[override]
-        """Whether some part does."""
-        return any(part.spans_sum for part in self.fusions)
-
-    @property
     @override
-    def balanced(self) -> bool:
-        return all(part.balanced for part in self.fusions)
-
-    @property
-    def xnor(self) -> Xnor:  # type: ignore[override]
-        """At least this: the best of the parts, beside u + v if some part reads it. "never" is exact."""
-        return self.xnor_with_sum if self.spans_sum else self._best([part.xnor for part in self.fusions])
-
-    @property
-    def xnor_with_sum(self) -> Xnor:  # type: ignore[override]
-        """At least this: the best of the parts beside u + v."""
-        return self._best([part.xnor_with_sum or part.xnor for part in self.fusions])
-
-    def _best(self, of_parts: list[Xnor]) -> Xnor:
-        """Several that never learn alone may learn together, unless all are balanced."""
-        alone = self.balanced or len(of_parts) == 1
-        return best_xnor(of_parts if alone else [*of_parts, "generic"])
+    def _balanced(self) -> bool:
+        return self._all_balanced
 
     @property
     @override
     def fast_path(self) -> bool:
-        return all(part.fast_path for part in self.fusions)
+        return knows_fuse(self, "fusions") and all(part.fast_path for part in self.fusions)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return torch.cat([part(u, v) for part in self.fusions], dim=-1)
-
-    @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        return join_factors([part.checked_factors(u, v, w) for part, w in self.terms(weight)])
-
-    @override
-    def centred(self, origin: Tensor) -> Fusion:
-        return self._with_modules(parts=nn.ModuleList([part.centred(origin) for part in self.fusions]))
-
-    @override
-    def terms(self, weight: Tensor) -> list[tuple[Fusion, Tensor]]:
-        weights = torch.split(weight, [part.out_features for part in self.fusions], dim=-1)
-        return [term for part, w in zip(self.fusions, weights, strict=True) for term in part.terms(w)]
-
-    @override
-    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        if self.fast_path:
-            return super().score_all(u, v, weight)
-        first, *others = [part.score_all(u, v, w) for part, w in self.terms(weight)]
-        return sum(others, start=first)
-
-    @override
-    def numbers_per_pair(self, outputs: int) -> int:
-        return sum(part.numbers_per_pair(outputs) for part in self.fusions) + 2 * outputs
-
-    @override
-    def numbers_per_row(self) -> int:
-        return sum(part.numbers_per_row() for part in self.fusions)
-
-    @override
-    def numbers_to_fuse(self) -> int:
-        return sum(part.numbers_to_fuse() for part in self.fusions) + self.out_features
 
     @override
     def all_feature_means(self) -> list[tuple[float, float]]:

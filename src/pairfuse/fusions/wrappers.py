@@ -1,13 +1,12 @@
-"""Fusions made of another one: made symmetric, or normalised."""
+"""Fusions made of another one: made symmetric, or normalized."""
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_positive
-from pairfuse.fusions.base import Fusion
-from pairfuse.fusions.factors import Factors, join_factors
-from pairfuse.fusions.facts import Symmetry, Xnor
+from pairfuse.fusions.base import Fusion, knows_fuse
+from pairfuse.fusions.facts import Xnor
 
 __all__ = ["PowerNormalized", "Symmetrized"]
 
@@ -15,18 +14,21 @@ __all__ = ["PowerNormalized", "Symmetrized"]
 class _Wrapper(Fusion):
     """A fusion around another, of the same widths."""
 
-    two_widths = True  # of the class; an instance can what its fusion can
-
     def __init__(self, fusion: Fusion) -> None:
         name = type(self).__name__
         if not isinstance(fusion, Fusion):
             raise TypeError(
                 f"{name} expects a fusion, got {fusion!r}: build it first, with make_fusion(..., in_features)"
             )
+        self.two_widths = fusion.two_widths
+        self._declare(fusion)
         super().__init__(fusion.in_features, in2_features=fusion.in2_features)
         self.out_features = fusion.out_features
         self.fusion = fusion
-        self.two_widths = fusion.two_widths
+
+    def _declare(self, fusion: Fusion) -> None:
+        """Derive every fact from those of the wrapped fusion."""
+        raise NotImplementedError
 
     @override
     def extra_repr(self) -> str:
@@ -36,8 +38,8 @@ class _Wrapper(Fusion):
 class Symmetrized(_Wrapper):
     r"""Average a fusion over both orders: `½ (f(u, v) + f(v, u))`.
 
-    Symmetric, and can tell same from different wherever f can. It does **not** cure additivity: of `[u; v]` it makes
-    `½ [u + v; u + v]`, which is a sum still. Its price is two evaluations of f.
+    Symmetric, and can tell same from different wherever f can. It does **not** cure additivity: `[u; v]` becomes
+    `½ [u + v; u + v]`, which is still a sum. It costs two evaluations of f.
 
     Args:
         fusion: A fusion with `in_features == in2_features` that is not antisymmetric.
@@ -47,9 +49,9 @@ class Symmetrized(_Wrapper):
         - Output: `(..., F)`, as of f
 
     Raises:
-        TypeError: `fusion` is no `Fusion`.
-        ValueError: Its two widths differ, so that there is nothing to swap; or it is antisymmetric, so that the
-            average is 0 for every pair.
+        TypeError: `fusion` is not a `Fusion`.
+        ValueError: Its two widths differ, so there is nothing to swap; or it is antisymmetric, so the average is 0
+            for every pair.
 
     References:
         Averaging over a group is the Reynolds operator of invariant theory; the group is that of one swap.
@@ -64,7 +66,7 @@ class Symmetrized(_Wrapper):
         True
     """
 
-    symmetry: Symmetry = "symmetric"
+    symmetry = "symmetric"
 
     def __init__(self, fusion: Fusion) -> None:
         super().__init__(fusion)
@@ -76,67 +78,26 @@ class Symmetrized(_Wrapper):
             )
         if fusion.symmetry == "antisymmetric":
             raise ValueError(
-                f"Symmetrized averages both orders, and {type(fusion).__name__} is antisymmetric, so that the average "
-                "is 0 for every pair: take 'abs-diff' or 'squared-diff' for a difference without a sign"
+                f"Symmetrized averages both orders, and {type(fusion).__name__} is antisymmetric, so the average "
+                "is 0 for every pair: use 'abs-diff' or 'squared-diff' for a difference without a sign"
             )
 
-    @property
-    def additive(self) -> bool:  # type: ignore[override]
-        """Whether f is, but for parts of a stack that are antisymmetric and vanish."""
-        return self.fusion.balanced
-
-    @property
-    def spans_sum(self) -> bool:  # type: ignore[override]
-        """Whether f does."""
-        return self.fusion.spans_sum
-
-    @property
-    def xnor(self) -> Xnor:  # type: ignore[override]
-        """At least that of f; never only if f is balanced."""
-        return _at_least_generic(self.fusion, self.fusion.xnor)
-
-    @property
-    def xnor_with_sum(self) -> Xnor:  # type: ignore[override]
-        """Likewise."""
-        return _at_least_generic(self.fusion, self.fusion.xnor_with_sum or self.fusion.xnor)
+    @override
+    def _declare(self, fusion: Fusion) -> None:
+        self.additive = fusion._balanced  # antisymmetric parts of a stack vanish
+        self.spans_sum = fusion.spans_sum
+        self.xnor = _at_least_generic(fusion, fusion.xnor)
+        self.xnor_with_sum = _at_least_generic(fusion, fusion.xnor_with_sum or fusion.xnor)
 
     @property
     @override
     def fast_path(self) -> bool:
-        return self.fusion.fast_path
+        return knows_fuse(self, "_declare") and self.fusion.fast_path
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         both: Tensor = self.fusion(u, v) + self.fusion(v, u)
         return both / 2
-
-    @override
-    def factors(self, u: Tensor, v: Tensor, weight: Tensor) -> Factors:
-        straight = self.fusion.checked_factors(u, v, weight / 2)
-        of_v, of_u, column, row = self.fusion.checked_factors(v, u, weight / 2)  # (K, M, R), (K or 1, N, R)
-        return join_factors([straight, Factors(of_u.expand(len(weight), -1, -1), of_v, row, column)])
-
-    @override
-    def centred(self, origin: Tensor) -> Fusion:
-        return self._with_modules(fusion=self.fusion.centred(origin))
-
-    @override
-    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        if self.fast_path:
-            return super().score_all(u, v, weight)
-        return (self.fusion.score_all(u, v, weight) + self.fusion.score_all(v, u, weight).transpose(0, 1)) / 2
-
-    @override
-    def numbers_per_pair(self, outputs: int) -> int:
-        return 0 if self.fast_path else self.fusion.numbers_per_pair(outputs) + 2 * outputs
-
-    @override
-    def numbers_per_row(self) -> int:
-        return 2 * self.fusion.numbers_per_row()
-
-    @override
-    def numbers_to_fuse(self) -> int:
-        return self.fusion.numbers_to_fuse() + 2 * self.out_features
 
     @override
     def all_feature_means(self) -> list[tuple[float, float]]:
@@ -146,14 +107,14 @@ class Symmetrized(_Wrapper):
 class PowerNormalized(_Wrapper):
     r"""Take signed square roots of the features, then divide them by their norm: `z = f · |f|^(−½)`, `z / ‖z‖`.
 
-    Tames products, whose size grows with the square of the embeddings'. Symmetric or antisymmetric as f is, never
-    additive; values in [−1, 1] with norm 1, 0 where f is 0. Written `f · rsqrt(|f| + eps)`, which has a finite slope
-    at 0, where the square root's is infinite.
+    It tames products, whose size grows with the square of the embeddings'. Symmetric or antisymmetric as f is, never
+    additive; values in [−1, 1] with norm 1, 0 where f is 0. Computed as `f · rsqrt(|f| + eps)`, whose slope at 0 is
+    finite, unlike the square root's.
 
     Args:
-        fusion: The fusion to normalise, such as `MFB(...)`.
+        fusion: The fusion to normalize, such as `MFB(...)`.
         eps: Added under the root; √eps is the smallest norm to divide by. The slope at 0 is 1 / eps: if gradients
-            are float16, take 1e-4.
+            are float16, use 1e-4.
 
     Shape:
         - u: `(..., D)`
@@ -161,8 +122,8 @@ class PowerNormalized(_Wrapper):
         - Output: `(..., F)`, as of f
 
     Raises:
-        TypeError: `fusion` is no `Fusion`.
-        ValueError: f has one feature only, of which nothing but the sign would be left; or `eps` is not above 0.
+        TypeError: `fusion` is not a `Fusion`.
+        ValueError: f has only one feature, of which nothing but the sign would be left; or `eps` is not above 0.
 
     References:
         Perronnin, Sánchez and Mensink, *Improving the Fisher Kernel for Large-Scale Image Classification*, ECCV 2010.
@@ -185,15 +146,10 @@ class PowerNormalized(_Wrapper):
             )
         self.eps = check_positive("PowerNormalized", "eps", eps)
 
-    @property
-    def symmetry(self) -> Symmetry:  # type: ignore[override]
-        """That of f."""
-        return self.fusion.symmetry
-
-    @property
-    def xnor(self) -> Xnor:  # type: ignore[override]
-        """At least this; never only for what is antisymmetric."""
-        return "never" if self.balanced else "generic"
+    @override
+    def _declare(self, fusion: Fusion) -> None:
+        self.symmetry = fusion.symmetry
+        self.xnor = "never" if self.symmetry == "antisymmetric" else "generic"
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
@@ -203,14 +159,10 @@ class PowerNormalized(_Wrapper):
         return nn.functional.normalize(roots, dim=-1, eps=self.eps**0.5).to(fused.dtype)
 
     @override
-    def numbers_to_fuse(self) -> int:
-        return self.fusion.numbers_to_fuse() + 5 * self.out_features
-
-    @override
     def extra_repr(self) -> str:
         return f"eps={self.eps}"
 
 
 def _at_least_generic(fusion: Fusion, xnor: Xnor) -> Xnor:
-    """What a fusion can do once it is symmetric: |u − v| + 3 (u − v), say, learns only then."""
-    return "generic" if xnor == "never" and not fusion.balanced else xnor
+    """The `xnor` of a fusion made symmetric: |u − v| + 3 (u − v), say, learns only then."""
+    return "generic" if xnor == "never" and not fusion._balanced else xnor

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import torch
@@ -11,17 +11,18 @@ from torch import Tensor, nn
 
 from pairfuse._progress import show_progress
 from pairfuse.fusions import Fusion
-from pairfuse.fusions.factors import Factors
 from pairfuse.scoring.compiling import score_compiled
+from pairfuse.scoring.factors import Factors
+from pairfuse.scoring.footprint import Footprint, measure
 from pairfuse.scoring.plan import Plan
 
 MAX_BYTES = 256 * 2**20
-TILE_BYTES = 8 * 2**20  # on a CPU: what is gone over several times had better stay in the cache
+TILE_BYTES = 8 * 2**20  # on a CPU: data that is read several times should stay in the cache
 TILE_COLUMNS = 2048
-LIBRARY_BYTES = 12 * 2**20  # what a matrix product may allocate for itself
+LIBRARY_BYTES = 12 * 2**20  # that a matrix product may allocate for itself
 LIGHT = 16  # numbers a pair, at most, of a block that is not worth cutting into tiles
 SAMPLE = 1024  # right embeddings whose mean is near enough to all of them
-ROWS = 256  # that a block should have, so that what is computed for each of its columns serves many
+ROWS = 256  # that a block should have, so that the work for each of its columns serves many
 
 
 class ScoreBlock(NamedTuple):
@@ -44,8 +45,8 @@ class Scorer:
         u: Left embeddings.
         v: Right embeddings.
         max_bytes: The budget.
-        compile: Whether each tile is one compiled kernel.
-        progress: Whether a bar shows how many blocks are done.
+        compile: If True, each tile is one compiled kernel.
+        progress: If True, a bar shows how many blocks are done.
     """
 
     def __init__(
@@ -63,22 +64,19 @@ class Scorer:
         self.gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (u, v, *parameters))
         self.dtype = reduce(torch.promote_types, [x.dtype for x in (u, v, *parameters)])
         wide = torch.promote_types(self.dtype, torch.float32)
-        narrow = any(x.dtype != wide for x in parameters)
-        if narrow and not self.gradients:
+        has_narrow = any(x.dtype != wide for x in parameters)
+        if has_narrow and not self.gradients:
             fusion, head = copy.deepcopy(fusion).to(wide), copy.deepcopy(head).to(wide)
-        self.work = self.dtype if narrow and self.gradients else wide
+        self.compute_dtype = self.dtype if has_narrow and self.gradients else wide
         self.u, self.v = u, v
         self.max_bytes = max_bytes
         self.compile = compile
         self.progress = progress
-        some = v.detach()[:: max(1, len(v) // SAMPLE)]
-        some = some[some.isfinite().all(1)]  # one bad row must not spoil the others
-        origin = some.mean(0, dtype=self.work) if len(some) and u.shape[1] == v.shape[1] else None
-        self.plan = Plan(fusion, head, origin, split=self.work == wide)
-        self.left, self.right = self._numbers_per_item()
+        origin = _middle(v, self.compute_dtype) if len(v) and u.shape[1] == v.shape[1] else None
+        self.plan = Plan(fusion, head, origin, split=self.compute_dtype == wide)
 
     def blocks(self, rows: int | None = None, columns: int | None = None) -> Iterator[ScoreBlock]:
-        """All scores, block by block, `(n, m, K)` each: row by row, with at most so many rows and columns."""
+        """Iterate over all scores, `(n, m, K)` each, row by row, with at most so many rows and columns."""
         height, width = self.block_size(rows or len(self.u), columns or len(self.v))
         starts, ends = range(0, len(self.u), height), range(0, len(self.v), width)
         corners = ((i, j) for i in starts for j in ends)
@@ -87,9 +85,9 @@ class Scorer:
         return (ScoreBlock(*place, self._block(*place)) for place in places)
 
     def matrix(self) -> Tensor:
-        """All scores: `(N, M, K)`, with gradients where they are wanted; then the budget is not looked at."""
+        """Return all scores `(N, M, K)`, with gradients where they are wanted; then the budget is ignored."""
         everything = slice(0, len(self.u)), slice(0, len(self.v))
-        if self.gradients or len(self.u) == 0 or len(self.v) == 0:
+        if self._unlimited or len(self.u) == 0 or len(self.v) == 0:
             return self._block(*everything)
         scores: Tensor | None = None
         for rows, columns, block in self.blocks():
@@ -103,10 +101,10 @@ class Scorer:
         return scores
 
     def _block(self, rows: slice, columns: slice) -> Tensor:
-        u, v = self.u[rows].to(self.work), self.v[columns].to(self.work)
+        u, v = self.u[rows].to(self.compute_dtype), self.v[columns].to(self.compute_dtype)
         with _without_autocast(u.device):
             factors = self.plan.factors(u, v)
-            if self._whole or len(u) == 0 or len(v) == 0:
+            if len(u) == 0 or len(v) == 0 or self._is_one_tile:
                 scores = self._tile(u, v, factors)
                 return self._block(rows, columns) if scores is None else scores.to(self.dtype)
             table: Tensor | None = None
@@ -124,7 +122,7 @@ class Scorer:
         return table
 
     def _tile(self, u: Tensor, v: Tensor, factors: list[Factors]) -> Tensor | None:
-        """The scores of a tile; None if it cannot be compiled, and is to be cut anew."""
+        """Return the scores of a tile; None if it cannot be compiled and must be cut again without the compiler."""
         if self.compile:
             scores = score_compiled(self.plan, u, v, factors)
             self.compile = scores is not None
@@ -132,83 +130,104 @@ class Scorer:
         return self.plan(u, v, factors)  # type: ignore[no-any-return]
 
     @property
-    def _numbers(self) -> int:
-        """About how many numbers a tile holds for each pair."""
-        return self.plan.fused_numbers() if self.compile else self.plan.numbers()
+    def _unlimited(self) -> bool:
+        """True if everything is computed at once: gradients keep it all, and a compiler or exporter wants one graph."""
+        return (
+            self.gradients or torch.compiler.is_compiling() or self.u.device.type == "meta" or _is_transformed(self.u)
+        )
+
+    @cached_property
+    def _measured(self) -> tuple[Footprint, Footprint]:
+        with _without_autocast(self.u.device):
+            return measure(self.plan, self.u[:0].to(self.compute_dtype), self.v[:0].to(self.compute_dtype))
 
     @property
-    def _whole(self) -> bool:
-        """Whether a block is one tile."""
-        return self.gradients or (self._numbers <= LIGHT and (self.compile or not self.plan.has_layers))
+    def _tile_footprint(self) -> Footprint:
+        """Bytes of a tile."""
+        tile = self._measured[1]
+        if self.compile and self.plan.is_one_kernel:
+            return tile._replace(pair=2 * self.plan.outputs * self.compute_dtype.itemsize)
+        return tile
 
     @property
-    def _pair_bytes(self) -> int:
-        """What a pair takes in a tile of its own; 0 where a block is one tile."""
-        return 0 if self._whole and not self.compile else self._numbers * self.work.itemsize
+    def _is_one_tile(self) -> bool:
+        """True if a block is one tile."""
+        if self._unlimited:
+            return True
+        light = self._tile_footprint.pair <= LIGHT * self.compute_dtype.itemsize
+        return light and (self.compile or not self.plan.has_layers)
 
     @property
-    def _row_bytes(self) -> int:
-        """What a row takes in a tile beside its pairs."""
-        return sum(part.numbers_per_row() for part, _ in self.plan.slow) * self.work.itemsize
+    def _block_footprint(self) -> Footprint:
+        """Bytes of a block, and of the one before it, besides a tile in it."""
+        factors, tile = self._measured[0], self._tile_footprint
+        one, size = self._is_one_tile, self.compute_dtype.itemsize
+        before = self.plan.outputs * self.dtype.itemsize
+        return Footprint(
+            factors.fixed + one * tile.fixed,
+            factors.row + one * tile.row + self.u.shape[1] * size,
+            factors.column + one * tile.column + self.v.shape[1] * size,
+            (tile.pair if one else before) + before,
+        )
 
     @property
     def _least_bytes(self) -> int:
-        """What a block of one pair takes."""
-        return self._row_bytes + self._pair_bytes + (self.left + self.right + self._pair) * self.work.itemsize
-
-    @property
-    def _pair(self) -> int:
-        """About how many numbers a block, and the one before it, hold for each pair beside a tile."""
-        return self._numbers + 1 if self._whole else 2 * self.plan.outputs()
+        """Bytes of a block of one pair."""
+        return sum(self._block_footprint) + (0 if self._is_one_tile else sum(self._tile_footprint))
 
     @property
     def _tile_bytes(self) -> int:
+        """Bytes that a tile may take; 0 where a block is one."""
+        if self._is_one_tile:
+            return 0
         spare = max(0, self.max_bytes - self._least_bytes) // 4
-        limited = self.u.device.type == "cpu" and not self.compile
-        return self._row_bytes + self._pair_bytes + (min(TILE_BYTES, spare) if limited else spare)
+        on_cpu = self.u.device.type == "cpu" and not self.compile
+        return sum(self._tile_footprint) + (min(TILE_BYTES, spare) if on_cpu else spare)
 
     def _tile_size(self, rows: int, columns: int) -> tuple[int, int]:
-        """How many rows and columns of a block are scored at a time."""
-        row, pair = self._row_bytes, self._pair_bytes
-        columns = min(columns, (self._tile_bytes - row) // pair, TILE_COLUMNS)
-        return min(rows, self._tile_bytes // (row + columns * pair)), columns
+        """Return how many rows and columns of a block are scored at a time."""
+        fixed, row, column, pair = self._tile_footprint
+        spare = self._tile_bytes - fixed
+        columns = max(1, min(columns, (spare - row) // max(1, column + pair), TILE_COLUMNS))
+        return max(1, min(rows, (spare - columns * column) // max(1, row + columns * pair))), columns
 
     def block_size(self, rows: int, columns: int) -> tuple[int, int]:
-        """How many rows and columns, at most so many, a block may have."""
+        """Return how many rows and columns, at most so many, a block may have."""
         rows, columns = min(rows, len(self.u)), min(columns, len(self.v))
         if self._least_bytes > self.max_bytes:
             raise ValueError(
                 f"max_bytes={self.max_bytes} is too small for a single pair of {type(self.plan.fusion).__name__}, "
                 f"which takes about {self._least_bytes}"
             )
-        tile = self._tile_bytes if self._pair_bytes else 0
+        fixed, row, column, pair = self._block_footprint
         libraries = min(LIBRARY_BYTES, self.max_bytes // 4)
-        pair = self._pair
-        numbers = max((self.max_bytes - tile - libraries) // self.work.itemsize, self.left + self.right + pair)
+        spare = max(self.max_bytes - self._tile_bytes - libraries - fixed, row + column + pair)
 
         def fitting(columns: int) -> int:
-            return (numbers - columns * self.right) // (self.left + columns * pair)
+            return (spare - columns * column) // (row + columns * pair)
 
         while columns > 1 and fitting(columns) < min(rows, columns, ROWS):
             columns = (columns + 1) // 2
         return min(rows, fitting(columns)), columns
-
-    def _numbers_per_item(self) -> tuple[int, int]:
-        """About how many numbers a block holds for each of its rows, and of its columns."""
-        left, right = 3 * self.u.shape[1], 3 * self.v.shape[1]
-        with torch.no_grad(), _without_autocast(self.u.device):
-            factors = self.plan.factors(self.u[:1].to(self.work), self.v[:1].to(self.work))
-        for part in factors:
-            left += 3 * part.left.numel() + 2 * len(part.left)
-            right += 3 * part.right.numel() + 2 * len(part.left)
-        return left, right
 
 
 def _slice(start: int, length: int, items: Tensor) -> slice:
     return slice(start, min(start + length, len(items)))
 
 
+def _middle(v: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the mean of some right embeddings; one bad row must not spoil the others."""
+    some = v.detach()[:: max(1, len(v) // SAMPLE)].to(dtype)
+    good = some.isfinite().all(1, keepdim=True)
+    return some.where(good, 0).sum(0) / good.sum().clamp(min=1)
+
+
+def _is_transformed(x: Tensor) -> bool:
+    """True inside vmap and the like, and while tracing or exporting: tensors without numbers of their own."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(x) or type(x) not in (Tensor, nn.Parameter)
+
+
 def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Scores are computed in float32, also where layers are run in half precision."""
+    """Scores are computed in float32, also where layers run in half precision."""
     on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if on else nullcontext()

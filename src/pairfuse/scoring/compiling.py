@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairfuse.fusions.factors import Factors
+from pairfuse.scoring.factors import Factors
 from pairfuse.scoring.plan import Plan
 
 MODELS = 64  # kinds of models that a process can compile; torch's own limit of 8 is for one model's shapes

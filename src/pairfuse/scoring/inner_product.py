@@ -1,4 +1,4 @@
-"""The scores of a comparator as inner products, for whoever serves inner products."""
+"""The scores of a comparator as inner products, for systems that serve inner products."""
 
 import copy
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from pairfuse._checks import check_finite, check_tensor
+from pairfuse._layers import is_altered
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
-from pairfuse.fusions.factors import Factors, inner_products
 from pairfuse.heads import split_head
-from pairfuse.scoring.plan import is_altered
+from pairfuse.scoring.factors import Factors, inner_products, join_factors
+from pairfuse.scoring.plan import leaf_factors, take_apart
 
 
 @dataclass(frozen=True)
@@ -24,52 +25,62 @@ class InnerProductForm:
         fusion: The fusion, frozen.
         weight: The weight of the head, `(1, F)`.
         constant: The bias of the head, `()`; it changes no order.
-        features: How many numbers a query or a gallery vector has.
+        origin: The point around which differences and squares are computed, `(D,)`, or None for 0.
     """
 
     fusion: Fusion
     weight: Tensor
     constant: Tensor
-    features: int
+    origin: Tensor | None = None
+
+    @property
+    def features(self) -> int:
+        """The width S of a query or gallery vector."""
+        return self.to_query(self.weight.new_zeros(1, self.fusion.in_features)).shape[1]
 
     @torch.no_grad()
     def to_query(self, u: Tensor) -> Tensor:
-        """Left embeddings `(N, D)` as query vectors `(N, S)`, S being `features`."""
+        """Turn left embeddings `(N, D)` into query vectors `(N, S)`, S being `features`."""
         _check_side("to_query", "u", u, self.fusion.in_features)
         u = u.to(self.weight)
         return inner_products(self._factors(u, u.new_empty(0, self.fusion.in2_features)))[0]
 
     @torch.no_grad()
     def to_gallery(self, v: Tensor) -> Tensor:
-        """Right embeddings `(M, D2)` as gallery vectors `(M, S)`."""
+        """Turn right embeddings `(M, D2)` into gallery vectors `(M, S)`."""
         _check_side("to_gallery", "v", v, self.fusion.in2_features)
         v = v.to(self.weight)
         return inner_products(self._factors(v.new_empty(0, self.fusion.in_features), v))[1]
 
     def _factors(self, u: Tensor, v: Tensor) -> Factors:
-        return self.fusion.checked_factors(u, v, self.weight)
+        leaves = take_apart(self.fusion, self.weight)
+        return join_factors([leaf_factors(leaf, u, v, self.origin) for leaf in leaves])
 
 
 @torch.no_grad()
 def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -> InnerProductForm:
-    """The scores of a fusion and a head as inner products; raises where they are none."""
+    """Return the scores of a fusion and a head as inner products.
+
+    Raises:
+        ValueError: They are not inner products.
+    """
     if not fusion.fast_path:
         raise ValueError(
-            f"inner_product_form expects a fusion with factors, got {type(fusion).__name__}: a score such as |u − v| "
-            "is no inner product. Use topk or score_matrix, or train with 'product', 'squared-diff' or another fusion "
-            "whose fast path is yes in the table of all fusions"
+            f"inner_product_form expects a separable fusion, got {type(fusion).__name__}: a score such as |u − v| "
+            "is not an inner product. Use topk or score_matrix, or train with 'product', 'squared-diff' or another "
+            "fusion whose fast path is yes in the table of all fusions"
         )
     if is_altered(fusion) or is_altered(head):
         raise ValueError(
-            "inner_product_form expects a fusion and a head without hooks or patched methods, which an index would not "
-            "see: remove them, or use topk or score_matrix"
+            "inner_product_form expects a fusion and a head without hooks or patched methods, which an index would "
+            "ignore: remove them, or use topk or score_matrix"
         )
-    with eval_mode(head):
-        split = split_head(head)
+    with eval_mode(head) as still:
+        split = split_head(still)
     if split is None or split.rest or len(split.weight) != 1:
         raise ValueError(
-            f"inner_product_form expects a linear head with one output, got {head}: several outputs, or what comes "
-            "out of a hidden layer, are no inner product. Use topk or score_matrix"
+            f"inner_product_form expects a linear head with one output, got {head}: several outputs, or the output "
+            "of a hidden layer, are not an inner product. Use topk or score_matrix"
         )
     wide = torch.promote_types(split.weight.dtype, torch.float32)
     weight = split.weight.detach().to(wide, copy=True)
@@ -82,11 +93,9 @@ def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -
                 f"got shape {tuple(origin.shape)}"
             )
         check_finite("inner_product_form", origin=origin)
-        fusion = fusion.centred(origin.detach().to(weight))
+        origin = origin.detach().to(weight)
     constant = weight.new_zeros(()) if split.bias is None else split.bias.detach().to(wide, copy=True).squeeze()
-    sample = weight.new_zeros(1, fusion.in_features), weight.new_zeros(1, fusion.in2_features)
-    features = inner_products(fusion.checked_factors(*sample, weight))[0].shape[1]
-    return InnerProductForm(fusion, weight, constant, features)
+    return InnerProductForm(fusion, weight, constant, origin)
 
 
 def _check_side(owner: str, argument: str, x: Tensor, width: int) -> None:

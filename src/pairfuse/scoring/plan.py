@@ -1,130 +1,156 @@
-"""How the pairs of one fusion and head are scored: what is done once an item, and what once a pair."""
+"""How the pairs of one fusion and head are scored: what is computed once per item, and what once per pair."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_logits
-from pairfuse.fusions import Fusion
-from pairfuse.fusions.factors import SMALL, Factors, join_factors, linear, score_pairs
-from pairfuse.heads import is_linear, split_head
+from pairfuse._layers import FEW, apply_linear, is_altered, is_linear
+from pairfuse.fusions import Fusion, Separable, Stack, Symmetrized
+from pairfuse.fusions.base import knows_fuse
+from pairfuse.heads import split_head
 from pairfuse.items.batches import expand_pairs
+from pairfuse.scoring.factors import Factors, factors_of, join_factors, score_pairs
+
+
+class Leaf(NamedTuple):
+    """A part of a fusion, with its share of a linear layer.
+
+    Attributes:
+        fusion: Neither a stack nor a symmetrized fusion.
+        weight: The columns of the layer's weight that read this part, `(K, F)`.
+        swapped: If True, the part takes `(v, u)`.
+    """
+
+    fusion: Fusion
+    weight: Tensor
+    swapped: bool = False
+
+
+def take_apart(fusion: Fusion, weight: Tensor, *, swapped: bool = False) -> list[Leaf]:
+    """Write a linear layer on a fusion as a sum of layers on the leaves of its stacks and symmetrized parts."""
+    if isinstance(fusion, Stack) and knows_fuse(fusion, "fusions"):
+        weights = torch.split(weight, [part.out_features for part in fusion.fusions], dim=-1)
+        parts = zip(fusion.fusions, weights, strict=True)
+        return [leaf for part, w in parts for leaf in take_apart(part, w, swapped=swapped)]
+    if isinstance(fusion, Symmetrized) and knows_fuse(fusion, "_declare"):
+        return [leaf for order in (False, True) for leaf in take_apart(fusion.fusion, weight / 2, swapped=order)]
+    return [Leaf(fusion, weight, swapped)]
+
+
+def leaf_factors(leaf: Leaf, u: Tensor, v: Tensor, origin: Tensor | None, weight: Tensor | None = None) -> Factors:
+    """Return the factors of a separable leaf, with its own weight or another one."""
+    assert isinstance(leaf.fusion, Separable)
+    u, v = shifted(leaf.fusion, u, v, origin)
+    return factors_of(leaf.fusion, u, v, leaf.weight if weight is None else weight, swapped=leaf.swapped)
+
+
+def shifted(fusion: Fusion, u: Tensor, v: Tensor, origin: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Move both sides near an origin if that changes nothing but the rounding."""
+    invariant = fusion.translation_invariant and knows_fuse(fusion, "translation_invariant")
+    return (u - origin, v - origin) if invariant and origin is not None else (u, v)
 
 
 class Plan(nn.Module):
     """The logits of all pairs of two tiles of embeddings.
 
-    The first linear layer of the head goes through the algebra of the fusion: parts that have factors are joined, so
-    that the layer is one matrix product; the others score their pairs by themselves. Where the head does not begin with
-    a linear layer, or where a hook or a patched method alters it or the fusion, both are called on every pair.
+    The first linear layer of the head goes through the algebra of the fusion: separable leaves are joined, so that the
+    layer is one matrix product, and the others score their pairs by themselves. Where the head does not begin with a
+    linear layer, or where a hook or a patched method alters it or the fusion, both are called on every pair.
 
     Args:
         fusion: The fusion.
         head: The head.
-        origin: A point near the embeddings, around which differences and squares are computed.
-        split: Whether to take the head apart at all.
+        origin: A point near the embeddings; translation-invariant leaves are computed around it.
+        split: If False, the head is not taken apart.
     """
 
     def __init__(self, fusion: Fusion, head: nn.Module, origin: Tensor | None, *, split: bool = True) -> None:
         super().__init__()
         parts = split_head(head) if split and not (is_altered(fusion) or is_altered(head)) else None
-        self.fusion = fusion if origin is None or parts is None else fusion.centred(origin)
+        self.fusion = fusion
         self.head = head
+        self.origin = origin
         self.weight: Tensor | None = None if parts is None else parts.weight
         self.bias: Tensor | None = None if parts is None else parts.bias
-        terms = [] if parts is None else self.fusion.terms(parts.weight)
-        self.slow = [(part, weight) for part, weight in terms if not part.fast_path]
-        fast = [(part, weight) for part, weight in terms if part.fast_path]
-        # Of a part with fewer features than the layer has outputs the features are scored, and then the layer.
-        self.narrow = [(part, weight) for part, weight in fast if part.out_features < len(weight)]
-        self.wide = [(part, weight) for part, weight in fast if part.out_features >= len(weight)]
+        leaves = [] if parts is None else take_apart(fusion, parts.weight)
+        self.pair_by_pair = [leaf for leaf in leaves if not leaf.fusion.fast_path]
+        separable = [leaf for leaf in leaves if leaf.fusion.fast_path]
+        # If a leaf has fewer features than the layer has outputs, score the features first, then apply the layer.
+        self.features_first = [leaf for leaf in separable if leaf.fusion.out_features < len(leaf.weight)]
+        self.direct = [leaf for leaf in separable if leaf.fusion.out_features >= len(leaf.weight)]
         layers = [] if parts is None else parts.rest
         self.last: nn.Linear | None = None
-        if layers and is_linear(layers[-1]) and layers[-1].out_features <= SMALL:
+        if layers and is_linear(layers[-1]) and layers[-1].out_features <= FEW:
             self.last = layers[-1]
         self.rest = nn.Sequential(*(layers if self.last is None else layers[:-1]))
 
     @property
     def has_layers(self) -> bool:
-        """Whether anything comes after the first linear layer."""
+        """True if anything comes after the first linear layer."""
         return len(self.rest) > 0 or self.last is not None
 
+    @property
+    def is_one_kernel(self) -> bool:
+        """True if torch.compile makes one kernel of a tile, which holds only the outputs of each pair."""
+        if self.weight is None or self.pair_by_pair or self.features_first or _widths(self.rest):
+            return False
+        return not self.has_layers or (self.last is not None and all(leaf.fusion.additive for leaf in self.direct))
+
+    @property
+    def outputs(self) -> int:
+        """The number of logits of a pair, as far as the layers declare it."""
+        return [self.fusion.out_features, *_widths(self.head)][-1]
+
     def factors(self, u: Tensor, v: Tensor) -> list[Factors]:
-        """What is computed once for each item: of all wide parts together with the bias, then of each narrow one."""
-        parts = [part.checked_factors(u, v, weight) for part, weight in self.wide]
+        """Compute what is needed once per item: of all direct leaves and the bias, then of each features-first leaf."""
+        parts = [leaf_factors(leaf, u, v, self.origin) for leaf in self.direct]
         if parts and self.bias is not None:
             nothing = u.new_empty(len(self.bias), len(u), 0), v.new_empty(1, len(v), 0)
             parts.append(Factors(*nothing, self.bias.expand(len(u), -1)))
-        narrow = [part.checked_factors(u, v, torch.eye(part.out_features).to(u)) for part, _ in self.narrow]
-        return [join_factors(parts), *narrow] if parts else narrow
+        ones = [torch.eye(leaf.fusion.out_features).to(u) for leaf in self.features_first]
+        first = [
+            leaf_factors(leaf, u, v, self.origin, one) for leaf, one in zip(self.features_first, ones, strict=True)
+        ]
+        return [join_factors(parts), *first] if parts else first
 
     @override
     def forward(self, u: Tensor, v: Tensor, factors: list[Factors]) -> Tensor:
-        """The logits of all pairs of `(n, D)` and `(m, D2)`, whose factors are given: `(n, m, K)`."""
+        """Return the logits of all pairs of `(n, D)` and `(m, D2)`, given their factors: `(n, m, K)`."""
         if self.weight is None:
             return self._table(self.head(self.fusion(*expand_pairs(u, v)).flatten(0, 1)), len(u), len(v))
-        scores = [part.score_all(u, v, weight) for part, weight in self.slow]
-        if self.wide:
+        scores = [self._score_leaf(leaf, u, v) for leaf in self.pair_by_pair]
+        if self.direct:
             scores.append(score_pairs(factors[0]))
         elif self.bias is not None:
             scores.append(self.bias.expand(len(u), len(v), -1))
-        for features, (_, weight) in zip(factors[len(factors) - len(self.narrow) :], self.narrow, strict=True):
-            scores.append(linear(score_pairs(features), weight))
+        for part, leaf in zip(factors[len(factors) - len(self.features_first) :], self.features_first, strict=True):
+            scores.append(apply_linear(score_pairs(part), leaf.weight))
         hidden = sum(scores[1:], start=scores[0])  # (n, m, H)
         if not self.has_layers:
             return hidden
         rows = self.rest(hidden.flatten(0, 1))  # (n · m, ...)
         if self.last is not None:
             bias: Any = 0 if self.last.bias is None else self.last.bias
-            rows = linear(rows, self.last.weight) + bias
+            rows = apply_linear(rows, self.last.weight) + bias
         return self._table(rows, len(u), len(v))
 
-    def outputs(self) -> int:
-        """How many logits a pair has, as far as the layers tell."""
-        return [self.fusion.out_features, *_widths(self.head)][-1]
-
-    def numbers(self) -> int:
-        """About how many numbers a tile holds for each pair."""
-        if self.weight is None:
-            return self.fusion.numbers_to_fuse() + 2 * max([self.fusion.out_features, *_widths(self.head)])
-        outputs, widths = len(self.weight), _widths(self.rest)
-        of_slow = sum(part.numbers_per_pair(outputs) + outputs for part, _ in self.slow)
-        of_narrow = sum(part.out_features + outputs for part, _ in self.narrow)
-        return outputs + of_slow + of_narrow + (2 * max([outputs, *widths]) if self.has_layers else 0)
-
-    def fused_numbers(self) -> int:
-        """The same for one compiled kernel, which keeps nothing between layers but what a matrix product gives."""
-        hidden = len(_widths(self.rest)) > 0
-        products = any(not part.additive for part, _ in self.wide)
-        if (
-            self.weight is None
-            or self.slow
-            or self.narrow
-            or hidden
-            or (self.has_layers and (self.last is None or products))
-        ):
-            return self.numbers()
-        return 2 * (len(self.weight) if self.last is None else self.last.out_features)
+    def _score_leaf(self, leaf: Leaf, u: Tensor, v: Tensor) -> Tensor:
+        """Apply the linear layer to a leaf on every pair, by its own kernel where it has one."""
+        fusion, weight, swapped = leaf
+        u, v = shifted(fusion, u, v, self.origin)
+        own = fusion.score_all if knows_fuse(fusion, "score_all") else None
+        left, right = (v, u) if swapped else (u, v)
+        scores = Fusion.score_all(fusion, left, right, weight) if own is None else own(left, right, weight)
+        return scores.transpose(0, 1) if swapped else scores
 
     def _table(self, logits: Tensor, rows: int, columns: int) -> Tensor:
-        """The logits `(n · m, K)` of a head, or `(n · m,)`, as `(n, m, K)`."""
+        """Return the logits `(n · m, K)` of a head, or `(n · m,)`, as `(n, m, K)`."""
         check_logits(logits, rows * columns)
         return logits.reshape(rows, columns, 1 if logits.ndim == 1 else logits.shape[1])
 
 
 def _widths(module: nn.Module) -> list[int]:
     return [layer.out_features for layer in module.modules() if isinstance(layer, nn.Linear)]
-
-
-def is_altered(module: nn.Module) -> bool:
-    """Whether hooks or a patched method make a call do other than the class says: then the module must be called."""
-    return any(
-        m._forward_hooks
-        or m._forward_pre_hooks
-        or m._backward_hooks
-        or m._backward_pre_hooks
-        or {"fuse", "forward"} & vars(m).keys()
-        for m in module.modules()
-    )

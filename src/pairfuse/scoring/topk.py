@@ -35,10 +35,17 @@ def top_k(scorer: Scorer, k: int, *, exclude_self: bool) -> TopK:
         best = _merge(None if columns.start == 0 else best, scores, columns.start, k)
         if columns.stop == len(scorer.v):
             values[rows], indices[rows] = best
-    if not (values < torch.inf).all():  # an overflow; below all others is only what is left out
-        came = "NaN" if values.isnan().any() else "inf"
-        raise ValueError(f"topk expects finite scores, got {came}: the embeddings or the head's weights are too large")
+    check_scores("topk", values)
     return TopK(values, indices)
+
+
+def check_scores(owner: str, values: Tensor) -> None:
+    """Raise if a score overflowed: then the indices mean nothing."""
+    if not values.isfinite().all():
+        came = "NaN" if values.isnan().any() else "inf" if (values == torch.inf).any() else "-inf"
+        raise ValueError(
+            f"{owner} expects finite scores, got {came}: the embeddings or the head's weights are too large"
+        )
 
 
 def _merge(best: TopK | None, scores: Tensor, start: int, k: int) -> TopK:

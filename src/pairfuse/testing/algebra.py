@@ -1,6 +1,9 @@
-"""The laws of what a fusion declares: symmetry, additivity, XNOR, feature_means, factors."""
+"""The laws about what a fusion declares (symmetry, additivity, XNOR, feature_means, terms), and when they apply."""
 
 import copy
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -9,30 +12,81 @@ from torch import Tensor, nn
 
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.additive import Sum
-from pairfuse.fusions.factors import Factors, score_pairs
+from pairfuse.fusions.separable import Separable
 from pairfuse.fusions.stack import Stack
 from pairfuse.items.batches import expand_pairs
+from pairfuse.scoring import Scorer
+from pairfuse.testing.case import FusionCase
+from pairfuse.testing.law import LawError, close, fuse, randn, require
 from pairfuse.testing.strategies import embedding_pairs, vectors
-from pairfuse.testing.subject import DoesNotApply, LawError, Subject, close, fuse, randn, require
 from pairfuse.xnor import xnor_margin
 
 
-def symmetry(subject: Subject, draw: DrawFn) -> None:
+def two_different_widths(case: FusionCase) -> str | None:
+    """Why a law about the pair (a, a) does not apply."""
+    return None if case.example.in_features == case.example.in2_features else "the two sides differ in width"
+
+
+def symmetry_cannot_show(case: FusionCase) -> str | None:
+    """Why the law of symmetry does not apply."""
+    return _one_coordinate(case, "symmetry", "none")
+
+
+def xnor_cannot_show(case: FusionCase) -> str | None:
+    """Why the law of `xnor` does not apply."""
+    return two_different_widths(case) or _one_coordinate(case, "xnor", "generic")
+
+
+def no_xnor_with_sum(case: FusionCase) -> str | None:
+    """Why the law of `xnor_with_sum` does not apply."""
+    if case.example.xnor_with_sum is None:
+        return "xnor_with_sum is not declared"
+    return two_different_widths(case) or _one_coordinate(case, "xnor_with_sum", "generic")
+
+
+def no_spans_sum(case: FusionCase) -> str | None:
+    """Why the law of `spans_sum` does not apply."""
+    return two_different_widths(case) if case.example.spans_sum else "spans_sum is not declared"
+
+
+def no_feature_means(case: FusionCase) -> str | None:
+    """Why the law of `feature_means` does not apply."""
+    declared = any(same or different for same, different in case.example.all_feature_means())
+    return two_different_widths(case) if declared else "feature_means is not declared"
+
+
+def no_terms(case: FusionCase) -> str | None:
+    """Why the law of `left` and `right` does not apply."""
+    separable = isinstance(case.example, Separable) and case.example.fast_path
+    return None if separable else "it has no left and right of its own"
+
+
+def no_translation(case: FusionCase) -> str | None:
+    """Why the law of `translation_invariant` does not apply."""
+    return None if case.example.translation_invariant else "translation_invariant is not declared"
+
+
+def _one_coordinate(case: FusionCase, fact: str, declared: str) -> str | None:
+    """With one coordinate a fusion may look better than it is: some declarations cannot be tested."""
+    hidden = case.example.in_features == 1 and getattr(case.example, fact) == declared
+    return "one coordinate is not enough to test it" if hidden else None
+
+
+def symmetry(case: FusionCase, draw: DrawFn) -> None:
     """Swapping u and v changes nothing (symmetric), only the sign (antisymmetric), or more (none)."""
-    fusion = subject.build()
+    fusion = case.build()
     declared, width = fusion.symmetry, fusion.in_features
     if width != fusion.in2_features:
         require(declared == "none", f"it declares symmetry={declared!r}, but its sides differ in width")
-        raise DoesNotApply("the two sides differ in width")
+        return
     if declared == "none":
-        _need_two_coordinates(width)
         u, v = randn(50, width), randn(50, width, seed=1)
         one, other = fuse(fusion, u, v), fuse(fusion, v, u)
         for sign, word in ((1, "symmetric"), (-1, "antisymmetric")):
             require(not close(one, sign * other), f"it declares symmetry='none', but on 50 pairs it is {word}")
         return
-    width = draw(st.integers(*subject.width_range))
-    fusion = subject.build(width)
+    width = draw(st.integers(*case.width_range))
+    fusion = case.build(width)
     u, v = draw(vectors(width)), draw(vectors(width))
     one, other = fuse(fusion, u, v), fuse(fusion, v, u)
     sign, right = (1, "f(v, u)") if declared == "symmetric" else (-1, "−f(v, u)")
@@ -43,16 +97,16 @@ def symmetry(subject: Subject, draw: DrawFn) -> None:
     )
 
 
-def additivity(subject: Subject, draw: DrawFn) -> None:
+def additivity(case: FusionCase, draw: DrawFn) -> None:
     """f(u1, v1) + f(u2, v2) = f(u1, v2) + f(u2, v1) for all embeddings if it is additive, else not for some."""
-    fusion = subject.build()
+    fusion = case.build()
     if not fusion.additive:
         u, v = randn(2, 50, fusion.in_features), randn(2, 50, fusion.in2_features, seed=1)
         straight, crossed = _both_sums(fusion, u, v)
         require(not close(straight, crossed), "it declares additive=False, but on 50 quartets it is a sum g(u) + h(v)")
         return
-    width = draw(st.integers(*subject.width_range))
-    fusion = subject.build(width)
+    width = draw(st.integers(*case.width_range))
+    fusion = case.build(width)
     u, v = draw(vectors(2, width)), draw(vectors(2, fusion.in2_features))
     straight, crossed = _both_sums(fusion, u, v)
     require(
@@ -66,23 +120,19 @@ def _both_sums(fusion: Fusion, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return fuse(fusion, u[0], v[0]) + fuse(fusion, u[1], v[1]), fuse(fusion, u[0], v[1]) + fuse(fusion, u[1], v[0])
 
 
-def xnor(subject: Subject, draw: DrawFn) -> None:
+def xnor(case: FusionCase, draw: DrawFn) -> None:
     """One linear layer tells same from different for no a ≠ b, for most, or for all, as `xnor` says."""
-    _check_xnor(subject, draw, "xnor")
+    _check_xnor(case, draw, "xnor")
 
 
-def xnor_with_sum(subject: Subject, draw: DrawFn) -> None:
+def xnor_with_sum(case: FusionCase, draw: DrawFn) -> None:
     """The same beside u + v, as `xnor_with_sum` says."""
-    if subject.build().xnor_with_sum is None:
-        raise DoesNotApply("xnor_with_sum is not declared")
-    _check_xnor(subject, draw, "xnor_with_sum")
+    _check_xnor(case, draw, "xnor_with_sum")
 
 
-def spans_sum(subject: Subject) -> None:
+def spans_sum(case: FusionCase) -> None:
     """A linear layer on the features computes u + v, if `spans_sum` is declared."""
-    fusion = subject.build_tied()
-    if not fusion.spans_sum:
-        raise DoesNotApply("spans_sum is not declared")
+    fusion = case.build()
     rows = 10 * fusion.out_features
     u, v = randn(rows, fusion.in_features), randn(rows, fusion.in_features, seed=1)
     features = torch.cat([fuse(fusion, u, v), torch.ones(rows, 1, dtype=torch.float64)], 1)
@@ -91,15 +141,13 @@ def spans_sum(subject: Subject) -> None:
     require(error < 1e-6, "it declares spans_sum=True, but no linear layer computes u + v", least_error=error)
 
 
-def feature_means(subject: Subject) -> None:
+def feature_means(case: FusionCase) -> None:
     """The means over same and over different standard normal pairs are those that `feature_means` declares."""
-    fusion = subject.build_tied(16, fresh=True)
+    fusion = case.build(16, fresh=True)
     width, declared = fusion.in_features, torch.tensor(fusion.all_feature_means(), dtype=torch.float64)  # (F, 2)
     told = declared.any(1)
-    if not told.any():
-        raise DoesNotApply("no feature_means is declared")
     draws = 30 if any(True for _ in fusion.parameters()) else 1  # its weights are random too
-    fusions = [fusion, *(subject.build(16, seed=seed, fresh=True) for seed in range(1, draws))]
+    fusions = [fusion, *(case.build(16, seed=seed, fresh=True) for seed in range(1, draws))]
     count = max(1000, 320_000 // (width * draws))
     u, v = randn(count, width), randn(count, width, seed=1)
     for column, right, word in ((0, u, "same"), (1, v, "different")):
@@ -112,102 +160,78 @@ def feature_means(subject: Subject) -> None:
         )
 
 
-def _with_factors(subject: Subject, draw: DrawFn) -> tuple[Fusion, Tensor, Tensor, Tensor]:
-    """A fusion that has factors, embeddings of either side, and the weight of a linear layer."""
-    fusion = subject.build(draw(st.integers(*subject.width_range)))
-    if not fusion.fast_path:
-        raise DoesNotApply("it has no factors")
-    n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
-    u, v = draw(vectors(n, fusion.in_features)), draw(vectors(m, fusion.in2_features))
-    return fusion, u, v, randn(k, fusion.out_features, seed=2)
+def translation(case: FusionCase, draw: DrawFn) -> None:
+    """Moving u and v by the same vector changes nothing, if `translation_invariant` is declared."""
+    width = draw(st.integers(*case.width_range))
+    fusion = case.build(width)
+    u, v, c = draw(vectors(2, width)), draw(vectors(2, width)), draw(vectors(width))
+    here, there = fuse(fusion, u, v), fuse(fusion, u + c, v + c)
+    words = "it declares translation_invariant=True, but f(u + c, v + c) is not f(u, v)"
+    require(close(here, there), words, **{"u": u, "v": v, "c": c, "f(u, v)": here, "f(u + c, v + c)": there})
 
 
-def factors(subject: Subject, draw: DrawFn) -> None:
-    """`left @ right.mT` of its factors is what a linear layer says of every pair, in values and gradients."""
-    fusion, u, v, weight = _with_factors(subject, draw)
-    n, m, k = len(u), len(v), len(weight)
-    expected = fuse(fusion, *expand_pairs(u, v)) @ weight.mT  # (n, m, k)
-    left, right, row, column = given = Factors(*fusion.factors(u, v, weight))
-    require(
-        left.shape[:2] == (k, n) and right.shape[1] == m and right.shape[0] in (1, k),
-        f"its factors have shapes {tuple(left.shape)} and {tuple(right.shape)}, where ({k}, {n}, R) and "
-        f"({k} or 1, {m}, R) are due",
-    )
-    for side, sums, count in (("row", row, n), ("column", column, m)):
-        require(
-            sums is None or sums.shape == (count, k),
-            f"the {side} of its factors is not of shape ({count}, {k})",
-            x=sums,
-        )
-    scores = score_pairs(given)
-    shown = {"u": u, "v": v, "scores": scores, "due": expected}
-    require(close(scores, expected), "its factors do not give the linear layer's scores", **shown)
-    if n > 1 and m > 1:  # gradients of random embeddings: at ties and zeros they are a matter of convention
-        pairs = randn(n, fusion.in_features).requires_grad_(), randn(m, fusion.in2_features, seed=1).requires_grad_()
-        slow = fuse(fusion, *expand_pairs(*pairs)) @ weight.mT
-        quick = score_pairs(Factors(*fusion.factors(*pairs, weight)))
-        towards = randn(n, m, k, seed=3)
-        due = torch.autograd.grad((slow * towards).sum(), pairs)
-        found = torch.autograd.grad((quick * towards).sum(), pairs, allow_unused=True)
-        for name, x, y in zip("uv", found, due, strict=True):
-            require(x is not None and close(x, y), f"its factors give another gradient of {name}", gradient=x, due=y)
+def terms(case: FusionCase, draw: DrawFn) -> None:
+    """The products of `left` and `right` add up to `fuse`: value, gradient, dtype, under any leading dimensions."""
+    fusion: Any = case.build(draw(st.integers(*case.width_range)))
+    u, v = draw(vectors(2, fusion.in_features)), draw(vectors(2, fusion.in2_features))
+    for lead in ((2,), (1, 2)):
+        pair = u.view(*lead, -1), v.view(*lead, -1)
+        due, found = fuse(fusion, *pair), Separable.fuse(fusion, *pair)
+        words = "the products of its left and right do not add up to fuse"
+        require(close(found, due), words, **{"u": u, "v": v, "Σ left ∘ right": found, "fuse": due})
+    # Gradients of random embeddings: at ties and zeros they are a matter of convention.
+    pair = randn(2, fusion.in_features).requires_grad_(), randn(2, fusion.in2_features, seed=1).requires_grad_()
+    functions = fusion, partial(Separable.fuse, fusion)
+    gradients = [torch.autograd.grad(f(*pair).square().sum(), pair) for f in functions]
+    for name, y, x in zip("uv", *gradients, strict=True):
+        require(close(x, y), f"its left and right give another gradient of {name} than fuse", gradient=x, due=y)
     for kind in (torch.float32, torch.bfloat16):
         narrow = copy.deepcopy(fusion).to(kind)
-        dtypes = {x.dtype for x in narrow.factors(u.to(kind), v.to(kind), weight.to(kind)) if x is not None}
-        require(dtypes == {kind}, f"its factors of {kind} are of {dtypes}")
+        dtypes = {x.dtype for x in (*narrow.left(u.to(kind)), *narrow.right(v.to(kind))) if x is not None}
+        require(dtypes <= {kind}, f"its terms of {kind} embeddings are of {dtypes}")
 
 
-def factors_apart(subject: Subject, draw: DrawFn) -> None:
-    """Its factors of the left items need no right items, and the other way round: an index keeps them apart."""
-    fusion, u, v, weight = _with_factors(subject, draw)
-    together = Factors(*fusion.factors(u, v, weight))
-    of_u, of_v = Factors(*fusion.factors(u, v[:0], weight)), Factors(*fusion.factors(u[:0], v, weight))
-    alone = Factors(of_u.left, of_v.right, of_u.row, of_v.column)
-    for name, x, y in zip(Factors._fields, alone, together, strict=True):
-        same = x is y if x is None or y is None else close(x, y)
-        require(same, f"the {name} of its factors is another without the other side", u=u, v=v, alone=x, together=y)
-
-
-def score_all(subject: Subject, draw: DrawFn) -> None:
-    """`score_all` is what a linear layer says of every pair, with gradients and without."""
-    width = draw(st.integers(*subject.width_range))
-    fusion = subject.build(width)
+def all_pairs(case: FusionCase, draw: DrawFn) -> None:
+    """The scorer gives what a linear layer gives on every pair, with gradients and without."""
+    width = draw(st.integers(*case.width_range))
+    fusion = case.build(width)
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
     u, v = draw(vectors(n, width)), draw(vectors(m, fusion.in2_features))
-    weight = randn(k, fusion.out_features, seed=2)
-    due = fuse(fusion, *expand_pairs(u, v)) @ weight.mT
+    head = nn.Linear(fusion.out_features, k, bias=False, dtype=torch.float64)
+    head.weight = nn.Parameter(randn(k, fusion.out_features, seed=2))
+    due = fuse(fusion, *expand_pairs(u, v)) @ head.weight.mT
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
-            scores = fusion.score_all(u.clone().requires_grad_(gradients), v, weight)
-        words = "it gives other scores of all pairs than pair by pair"
+            scores = Scorer(fusion, head, u, v).matrix()
+        words = "all pairs are scored differently from pair by pair"
         require(close(scores, due), words, u=u, v=v, scores=scores, due=due)
 
 
-def _check_xnor(subject: Subject, draw: DrawFn, fact: str) -> None:
+def _check_xnor(case: FusionCase, draw: DrawFn, fact: str) -> None:
     """Whether a fact is as declared: by the exact margin, and by training where there are weights."""
-    fusion = subject.build_tied()
+    fusion = case.build()
     declared, trains = getattr(fusion, fact), any(True for _ in fusion.parameters())
     claim = f"it declares {fact}={declared!r}, but"
     if declared == "generic":
-        _need_two_coordinates(fusion.in_features)
         free = [(randn(fusion.in_features, seed=seed), randn(fusion.in_features, seed=-seed)) for seed in range(1, 21)]
         beside = _beside(fusion, fact)
-        learns = any(_margin(beside, a, b) > 0 for a, b in free) or any(_learns(beside, a, b) for a, b in free[:3])
+        learns = any(margin > 0 for margin in _margins(beside, free)) or any(_learns(beside, a, b) for a, b in free[:3])
         require(
             learns, f"{claim} on random pairs no linear layer tells same from different", a=free[0][0], b=free[0][1]
         )
         return
-    if declared == "always" and trains:  # a few, since training takes its time
-        a, b = draw(st.sampled_from(_special_pairs(fusion.in_features if subject.fixed is not None else 2)))
+    if declared == "always" and trains:  # a few pairs, since training takes time
+        pairs = [draw(st.sampled_from(_special_pairs(fusion.in_features if case.fixed is not None else 2)))]
     else:
-        a, b = draw(embedding_pairs(*subject.width_range))
-    beside = _beside(subject.build(len(a)), fact)
-    margin = _margin(beside, a, b)
-    if declared == "never":
-        require(margin == 0, f"{claim} a linear layer tells same from different", a=a, b=b, margin=margin)
-    else:
-        learns = margin > 0 or _learns(beside, a, b)
-        require(learns, f"{claim} no linear layer tells same from different", a=a, b=b)
+        drawn = draw(embedding_pairs(*case.width_range))
+        pairs = [drawn, *_special_pairs(len(drawn[0]))]
+    beside = _beside(case.build(len(pairs[0][0])), fact)
+    for (a, b), margin in zip(pairs, _margins(beside, pairs), strict=True):
+        if declared == "never":
+            require(margin == 0, f"{claim} a linear layer tells same from different", a=a, b=b, margin=margin)
+        else:
+            learns = margin > 0 or _learns(beside, a, b)
+            require(learns, f"{claim} no linear layer tells same from different", a=a, b=b)
 
 
 def _beside(fusion: Fusion, fact: str) -> Fusion:
@@ -221,16 +245,13 @@ def _special_pairs(width: int) -> list[tuple[Tensor, Tensor]]:
     return [(a, b) for a, b in pairs if not torch.equal(a, b)]
 
 
-def _need_two_coordinates(width: int) -> None:
-    if width == 1:
-        raise DoesNotApply("one coordinate is too few to show it")
-
-
-def _margin(fusion: Fusion, a: Tensor, b: Tensor) -> float:
+def _margins(fusion: Fusion, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
+    a, b = (torch.stack(side) for side in zip(*pairs, strict=True))
     try:
-        return xnor_margin(fusion, a, b).item()
+        margins: list[float] = xnor_margin(fusion, a, b).tolist()
     except Exception as error:
         raise LawError(f"it raises {type(error).__name__}: {error}", a=a, b=b) from error
+    return margins
 
 
 def _learns(fusion: Fusion, a: Tensor, b: Tensor) -> bool:
@@ -252,6 +273,6 @@ def _learns(fusion: Fusion, a: Tensor, b: Tensor) -> bool:
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                if step % 20 == 19 and _margin(fusion, a, b) > 0:
+                if step % 20 == 19 and _margins(fusion, [(a, b)])[0] > 0:
                     return True
     return False

@@ -1,10 +1,10 @@
-"""Running the laws: `check_fusion` for anybody, `parametrize_with_checks` for pytest."""
+"""Run the laws: `check_fusion` for everyone, `parametrize_with_checks` for pytest."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest import SkipTest
 
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
@@ -12,41 +12,10 @@ from hypothesis import strategies as st
 
 from pairfuse._checks import check_int, require_package, unknown_name
 from pairfuse.fusions import Fusion
-from pairfuse.testing import algebra, behaviour
+from pairfuse.testing.case import FusionCase, FusionOrFactory
+from pairfuse.testing.law import Law, LawError
+from pairfuse.testing.laws import LAWS
 from pairfuse.testing.report import Report, Result
-from pairfuse.testing.subject import DoesNotApply, FusionOrFactory, LawError, Subject
-
-# In an order in which the first that fails tells most.
-LAWS: dict[str, Callable[..., None]] = {
-    law.__name__: law
-    for law in (
-        behaviour.declaration,
-        behaviour.leaves_inputs,
-        behaviour.deterministic,
-        behaviour.finite,
-        behaviour.rows,
-        behaviour.shapes,
-        behaviour.large_batches,
-        behaviour.two_widths,
-        behaviour.refuses_what_does_not_fit,
-        behaviour.dtype,
-        algebra.symmetry,
-        algebra.additivity,
-        algebra.xnor,
-        algebra.xnor_with_sum,
-        algebra.spans_sum,
-        algebra.feature_means,
-        algebra.factors,
-        algebra.factors_apart,
-        algebra.score_all,
-        behaviour.gradients,
-        behaviour.gradient_at_equal,
-        behaviour.trains,
-        behaviour.state,
-        behaviour.compiles,
-        behaviour.device,
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -58,29 +27,50 @@ class Check:
 
     @property
     def law(self) -> str:
-        """The law, in a sentence."""
-        return inspect.getdoc(LAWS[self.name]) or ""
+        """The law in one sentence."""
+        return LAWS[self.name].statement
 
     def __call__(self, fusion_or_factory: FusionOrFactory) -> None:
         """Apply the law.
 
         Raises:
             LawError: The fusion breaks it.
-            unittest.SkipTest: It says nothing of this fusion.
+            unittest.SkipTest: The law does not apply to this fusion.
         """
-        law, subject = LAWS[self.name], Subject(fusion_or_factory)
+        law, case = LAWS[self.name], FusionCase(fusion_or_factory)
+        if reason := law.why_not(case):
+            raise SkipTest(reason)
+        self._apply(law, case)
+
+    def result(self, case: FusionCase, *, expected_to_fail: bool = False, reason: str = "") -> Result:
+        """Apply the law and return the result."""
+        law = LAWS[self.name]
+        make = partial(Result, self.name, law=law.statement)
+        try:
+            if why_not := law.why_not(case):
+                return make("does not apply", why_not)
+            self._apply(law, case)
+        except Exception as error:
+            if expected_to_fail:
+                return make("expected to fail", reason)
+            if isinstance(error, LawError):
+                return make("FAILED", error.message, error.counter_example)
+            return make("FAILED", f"{type(error).__name__}: {error}")
+        return make("PASSED UNEXPECTEDLY", reason) if expected_to_fail else make("passed")
+
+    def _apply(self, law: Law, case: FusionCase) -> None:
         with (
             torch.random.fork_rng(devices=[]),
             torch.inference_mode(False),
             torch.enable_grad(),
             torch.autocast("cpu", enabled=False),
         ):
-            if "draw" in inspect.signature(law).parameters:
-                self._run_drawn(law, subject)
+            if law.is_drawn:
+                self._draw(law.run, case)
             else:
-                law(subject)
+                law.run(case)
 
-    def _run_drawn(self, law: Callable[..., None], subject: Subject) -> None:
+    def _draw(self, run: Callable[..., None], case: FusionCase) -> None:
         """Apply a law to examples that Hypothesis draws."""
 
         @settings(
@@ -93,25 +83,10 @@ class Check:
             suppress_health_check=list(HealthCheck),
         )
         @given(st.data())
-        def run(data: Any) -> None:
-            law(subject, data.draw)
+        def on_examples(data: Any) -> None:
+            run(case, data.draw)
 
-        run()
-
-    def result(self, fusion_or_factory: FusionOrFactory, *, expected_to_fail: bool = False, reason: str = "") -> Result:
-        """Apply the law and tell what came of it."""
-        tell = partial(Result, self.name, law=self.law)
-        try:
-            self(fusion_or_factory)
-        except DoesNotApply as why:
-            return tell("does not apply", str(why))
-        except Exception as error:
-            if expected_to_fail:
-                return tell("expected to fail", reason)
-            if isinstance(error, LawError):
-                return tell("FAILED", error.message, error.counter_example)
-            return tell("FAILED", f"{type(error).__name__}: {error}")
-        return tell("PASSED UNEXPECTEDLY", reason) if expected_to_fail else tell("passed")
+        on_examples()
 
 
 def check_fusion(
@@ -120,15 +95,15 @@ def check_fusion(
     expected_to_fail: Mapping[str, str] | None = None,
     max_examples: int = 50,
 ) -> Report:
-    """Put a fusion through every law: that it is what it declares, and a well-behaved module.
+    """Test that a fusion satisfies every law: it is what it declares, and it is a well-behaved module.
 
-    Takes some seconds. Examples are drawn by Hypothesis, the same in every run, and shrunk, so that what the report
-    shows of a broken law is about as simple as can be. Nothing of yours is changed: the laws work on copies, and
-    torch's random state is as before.
+    This takes a few seconds. Hypothesis draws the examples, the same ones in every run, and shrinks them: the report
+    shows a simple example of a broken law. Nothing of yours is changed: the laws work on copies, and torch's random
+    state is restored.
 
     Args:
         fusion_or_factory: A `Fusion` class, a name, a list of names, or any function of a width that makes a
-            fusion, which is built for several widths and seeds; or a fusion, which is tested as it is.
+            fusion: these are built for several widths and seeds. Or a fusion: it is tested as it is.
         expected_to_fail: Names of checks that the fusion need not pass, each with the reason.
         max_examples: How many examples to draw for each law.
 
@@ -136,7 +111,7 @@ def check_fusion(
         The report: `report.ok`, `report.failures`, and a table when printed.
 
     Raises:
-        TypeError: `fusion_or_factory` can be no fusion, or `expected_to_fail` is no mapping.
+        TypeError: `fusion_or_factory` is not a fusion and cannot make one, or `expected_to_fail` is not a mapping.
         ValueError: `expected_to_fail` names an unknown check.
 
     Examples:
@@ -152,18 +127,15 @@ def check_fusion(
         it declares symmetry='none', but on 50 pairs it is symmetric
     """
     expected = _check_expected(expected_to_fail)
-    subject = Subject(fusion_or_factory)
+    case = FusionCase(fusion_or_factory)
     results: list[Result] = []
-    for check in _all_checks(max_examples):
+    for check in _all_checks("check_fusion", max_examples):
         if results and results[0].status == "FAILED":  # it cannot even be called
             results.append(Result(check.name, "does not apply", "see declaration", law=check.law))
             continue
-        results.append(
-            check.result(
-                fusion_or_factory, expected_to_fail=check.name in expected, reason=expected.get(check.name, "")
-            )
-        )
-    return Report(subject.name, tuple(results))
+        reason = expected.get(check.name, "")
+        results.append(check.result(case, expected_to_fail=check.name in expected, reason=reason))
+    return Report(case.name, tuple(results))
 
 
 def parametrize_with_checks(
@@ -171,23 +143,25 @@ def parametrize_with_checks(
     *,
     expected_to_fail: Mapping[str, str] | None = None,
     max_examples: int = 50,
+    only: Iterable[str] | None = None,
 ) -> Any:
-    """Make a pytest test of every law for every fusion, as a decorator.
+    """Return a decorator that makes a pytest test of every law that applies to each fusion.
 
-    The test takes the arguments `fusion` and `check` and calls `check(fusion)`. A law that does not apply is skipped.
+    The test takes the arguments `fusion` and `check` and calls `check(fusion)`.
 
     Args:
-        fusions: What `check_fusion` takes, several of them.
+        fusions: A list of what `check_fusion` takes.
         expected_to_fail: Names of checks that become strict xfails, each with the reason.
         max_examples: How many examples to draw for each law.
+        only: Names of the checks to run. Default: all.
 
     Returns:
         The decorator.
 
     Raises:
         ImportError: pytest is not installed.
-        TypeError: `fusions` is not a list of them, or `expected_to_fail` is no mapping.
-        ValueError: `expected_to_fail` names an unknown check.
+        TypeError: `fusions` is not a list of fusions, or `expected_to_fail` is not a mapping.
+        ValueError: `expected_to_fail` or `only` names an unknown check.
 
     Examples:
         >>> import pairfuse as pf
@@ -199,29 +173,44 @@ def parametrize_with_checks(
     expected = _check_expected(expected_to_fail)
     if isinstance(fusions, (str, Fusion)) or not isinstance(fusions, Iterable):
         raise TypeError(f"parametrize_with_checks expects a list of fusions, got {fusions!r}: put it into brackets")
+    names = LAWS.keys() if only is None else _known(only)
     parameters = [
         pytest.param(
             fusion,
             check,
-            id=f"{Subject(fusion).name}-{check.name}",
+            id=f"{case.name}-{check.name}",
             marks=[pytest.mark.xfail(reason=expected[check.name], strict=True)] if check.name in expected else [],
         )
-        for fusion in fusions
-        for check in _all_checks(max_examples)
+        for fusion, case in [(fusion, FusionCase(fusion)) for fusion in fusions]
+        for check in _all_checks("parametrize_with_checks", max_examples)
+        if check.name in names and _may_apply(LAWS[check.name], case)
     ]
     return pytest.mark.parametrize(("fusion", "check"), parameters)
 
 
-def _all_checks(max_examples: int) -> list[Check]:
-    max_examples = check_int("check_fusion", "max_examples", max_examples)
+def _all_checks(caller: str, max_examples: int) -> list[Check]:
+    max_examples = check_int(caller, "max_examples", max_examples)
     return [Check(name, max_examples) for name in LAWS]
+
+
+def _may_apply(law: Law, case: FusionCase) -> bool:
+    """True if a law applies to a fusion, or if the fusion cannot be built: then its tests fail and say why."""
+    try:
+        return law.why_not(case) is None
+    except Exception:
+        return True
+
+
+def _known(names: Iterable[str]) -> set[str]:
+    names = list(names)
+    for name in names:
+        if name not in LAWS:
+            raise unknown_name("check", name, LAWS)
+    return set(names)
 
 
 def _check_expected(expected_to_fail: Mapping[str, str] | None) -> dict[str, str]:
     if not isinstance(expected_to_fail, (Mapping, type(None))):
         raise TypeError(f"expected_to_fail must map names of checks to reasons, got {expected_to_fail!r}")
-    expected = dict(expected_to_fail or {})
-    for name in expected:
-        if name not in LAWS:
-            raise unknown_name("check", name, LAWS)
-    return expected
+    _known(expected_to_fail or {})
+    return dict(expected_to_fail or {})

@@ -1,25 +1,25 @@
-"""The result of each check, and the table of them all."""
+"""The result of each check, and the report of them all."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from pairfuse.testing.subject import shorten
+from pairfuse.testing.law import shorten
 
 Status = Literal["passed", "FAILED", "does not apply", "expected to fail", "PASSED UNEXPECTEDLY"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check.
+    """The result of one check.
 
     Attributes:
         check: The name of the law.
         status: `"passed"`, `"FAILED"`, `"does not apply"`, `"expected to fail"` (and it did) or `"PASSED
             UNEXPECTEDLY"`.
-        message: What is wrong, or why the law does not apply.
-        counter_example: The embeddings that show it, by name, as nested lists.
-        law: The law, in a sentence.
+        message: The fault, or the reason why the law does not apply.
+        counter_example: The embeddings that show the fault, by name, as nested lists.
+        law: The law in one sentence.
     """
 
     check: str
@@ -38,11 +38,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check_fusion` found; prints as a table.
+    """The results of `check_fusion`. Printed, it counts the laws that apply and lists them.
 
     Attributes:
         fusion: The name of the fusion.
-        results: One for each check, in the order in which they ran.
+        results: One for each law, in the order in which they ran. Those that do not apply say why in `message`.
     """
 
     fusion: str
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every law that applies holds, or fails as expected."""
+        """True if every law that applies holds, or fails as expected."""
         return not self.failures
 
     @property
@@ -59,6 +59,13 @@ class Report:
         return tuple(result for result in self.results if result.status in ("FAILED", "PASSED UNEXPECTEDLY"))
 
     def __str__(self) -> str:
-        counts = {status: sum(result.status == status for result in self.results) for status in get_args(Status)}
-        head = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        return "\n".join([f"{self.fusion}: {head}", *map(str, self.results)])
+        applied = [result for result in self.results if result.status != "does not apply"]
+        others = [result.check for result in self.results if result.status == "does not apply"]
+        counts = {status: sum(result.status == status for result in applied) for status in get_args(Status)}
+        found = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        laws = "1 law applies" if len(applied) == 1 else f"{len(applied)} laws apply"
+        lines = [f"{self.fusion}: {laws}: {found}", *map(str, applied)]
+        if others:
+            lines[0] += f"; {len(others)} do not apply"
+            lines.append(f"{'does not apply':15}  {', '.join(others)}")
+        return "\n".join(lines)

@@ -1,45 +1,44 @@
-"""The probes, each of which looks for one fault; causes stand before what they cause."""
+"""The probes, in the order in which they run: causes before what they cause."""
 
-from collections.abc import Callable
-
+from pairfuse.diagnosis.probe import Probe
 from pairfuse.diagnosis.probes.additive import additive
-from pairfuse.diagnosis.probes.asymmetric import asymmetric
-from pairfuse.diagnosis.probes.batch_dependence import batch_dependence
-from pairfuse.diagnosis.probes.bounded_output import bounded_output
-from pairfuse.diagnosis.probes.broadcast import broadcast
-from pairfuse.diagnosis.probes.collapsed_embeddings import collapsed_embeddings
-from pairfuse.diagnosis.probes.constant_output import constant_output
-from pairfuse.diagnosis.probes.dead_branch import dead_branch
-from pairfuse.diagnosis.probes.double_sigmoid import double_sigmoid
-from pairfuse.diagnosis.probes.frozen import frozen
-from pairfuse.diagnosis.probes.head_not_in_optimizer import head_not_in_optimizer
-from pairfuse.diagnosis.probes.ignored_input import ignored_input
+from pairfuse.diagnosis.probes.geometry import collapsed_embeddings, product_geometry
+from pairfuse.diagnosis.probes.gradients import dead_branch, nan_gradient
 from pairfuse.diagnosis.probes.labels import labels
-from pairfuse.diagnosis.probes.nan_gradient import nan_gradient
-from pairfuse.diagnosis.probes.not_finite import not_finite
-from pairfuse.diagnosis.probes.pinned_score import pinned_score
-from pairfuse.diagnosis.probes.product_geometry import product_geometry
-from pairfuse.diagnosis.probes.result import Result
-from pairfuse.diagnosis.probes.saturated import saturated
-from pairfuse.diagnosis.probes.train_eval_gap import train_eval_gap
-from pairfuse.diagnosis.probes.untied_branches import untied_branches
+from pairfuse.diagnosis.probes.loss_fit import bounded_output, broadcast, double_sigmoid
+from pairfuse.diagnosis.probes.modes import batch_dependence, train_eval_gap
+from pairfuse.diagnosis.probes.order import asymmetric, pinned_score, untied_branches
+from pairfuse.diagnosis.probes.scores import constant_output, ignored_input, not_finite, saturated
+from pairfuse.diagnosis.probes.trained_parts import frozen, head_not_in_optimizer
 from pairfuse.diagnosis.probes.xnor_overfit import xnor_overfit
-from pairfuse.diagnosis.subject import Subject
+from pairfuse.diagnosis.report import Verdict
 
-PROBES: dict[str, Callable[[Subject], Result]] = {
-    probe.__name__.replace("_", "-"): probe
-    for probe in (
-        *(not_finite, double_sigmoid, constant_output, ignored_input, additive, broadcast, frozen),
-        *(
-            head_not_in_optimizer,
-            nan_gradient,
-            saturated,
-            labels,
-            dead_branch,
-            batch_dependence,
-            train_eval_gap,
-            collapsed_embeddings,
-        ),
-        *(product_geometry, bounded_output, pinned_score, untied_branches, asymmetric, xnor_overfit),
-    )
-}
+BLOCKS = tuple[Verdict, ...]
+FAILED: BLOCKS = ("fail",)
+FINITE = {"not-finite": FAILED}
+VARIED = {**FINITE, "constant-output": ("fail", "note")}
+ABLE = {**FINITE, **dict.fromkeys(("constant-output", "ignored-input", "additive", "frozen", "dead-branch"), FAILED)}
+
+PROBES = (
+    Probe("not-finite", not_finite, decisive=True),
+    Probe("double-sigmoid", double_sigmoid, blocked_by=FINITE),
+    Probe("constant-output", constant_output, blocked_by=FINITE, decisive=True),
+    Probe("ignored-input", ignored_input, blocked_by=VARIED, decisive=True),
+    Probe("additive", additive, blocked_by={k: ABLE[k] for k in list(ABLE)[:3]}, decisive=True),
+    Probe("broadcast", broadcast, ("y", "loss"), FINITE),
+    Probe("frozen", frozen, ("module", "parameters"), FINITE),
+    Probe("head-not-in-optimizer", head_not_in_optimizer, ("optimizer", "module"), FINITE),
+    Probe("nan-gradient", nan_gradient, ("module", "parameters"), FINITE),
+    Probe("saturated", saturated, blocked_by=VARIED),
+    Probe("labels", labels, ("y",), FINITE),
+    Probe("dead-branch", dead_branch, ("module", "parameters"), VARIED),
+    Probe("batch-dependence", batch_dependence, blocked_by=FINITE),
+    Probe("train-eval-gap", train_eval_gap, ("module",), FINITE),
+    Probe("collapsed-embeddings", collapsed_embeddings, blocked_by=FINITE),
+    Probe("product-geometry", product_geometry, ("one kind of item",), FINITE),
+    Probe("bounded-output", bounded_output, blocked_by=VARIED),
+    Probe("pinned-score", pinned_score, ("one kind of item", "no order", "module"), VARIED),
+    Probe("untied-branches", untied_branches, ("one kind of item",), FINITE),
+    Probe("asymmetric", asymmetric, ("one kind of item", "no order"), FINITE),
+    Probe("xnor-overfit", xnor_overfit, ("no order", "module", "parameters"), ABLE, decisive=True),
+)

@@ -1,63 +1,72 @@
 """Probe `labels`."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
-from pairfuse.diagnosis.loss_kind import SIGNED, wants_logits
-from pairfuse.diagnosis.memorizable import fits_by_heart
-from pairfuse.diagnosis.probes.result import OK, Result
-from pairfuse.diagnosis.subject import Skip, Subject
+from pairfuse.diagnosis.context import Context
+from pairfuse.diagnosis.loss_kind import name_of, wants_zero_and_one
+from pairfuse.diagnosis.memorizable import is_memorizable
+from pairfuse.diagnosis.probe import OK, Result, Skip
 
 RARE = 0.05
 FEW = 8  # pairs, of which all may be of one kind by chance
 CONFIDENT = 0.5  # how much lower the cross-entropy must be with the targets turned round
 SURE = 3  # standard deviations of a random order
 POLARITY = "1.0 means same, 0.0 different, and a higher score more the same; some losses and data have it reversed."
-DISTANCE = "No score is ever below 0, as of a distance: negate it and add a learned bias before the loss. 1 = same."
+DISTANCE = "No score was seen below 0, as for a distance: negate it and add a learned bias before the loss. 1 = same."
 
 
-def labels(subject: Subject) -> Result:
+def labels(context: Context) -> Result:
     """Symptom: the loss sits at the entropy of the labels, or the model is confidently wrong.
 
     Computation: the values and the balance of the targets; the AUC of the scores, and the cross-entropy with the
-    targets as they are and turned round; whether the given pairs could be memorised by a score for each item: that is
-    so unless "same" and "different" alternate along a closed walk through the pairs.
-    Threshold: `fail` for values outside [0, 1], unless the loss wants -1 and 1, or one value only; `warn` for under 5 %
-    of one, or an AUC significantly under 0.5 while the turned targets cost 0.5 less, or the scores are distances and
-    the loss takes logits. False alarms: an untrained model may be turned round by chance, but is seldom confident.
+    targets as they are and turned round; whether the given pairs could be memorized with one number for each item:
+    that is so unless "same" and "different" alternate along a closed walk through the pairs.
+    Threshold: `fail` for NaN, for values outside [0, 1] where `loss` takes 0 and 1, a `warn` where no loss was given,
+    and `fail` for one value only; `warn` for under 5 % of one, or an AUC significantly under 0.5 while the turned
+    targets cost 0.5 less, or the scores are distances and the loss takes logits. False alarms: an untrained model may
+    be turned round by chance, but is seldom confident.
     """
-    y, same = subject.y, subject.same
+    y, same = context.sample.y, context.sample.same
     if y is None or same is None:
         raise Skip("no targets were given")
     values = sorted(set(y.tolist()))
-    signed = isinstance(subject.loss, SIGNED) and set(values) <= {-1.0, 1.0}
-    if not signed and (values[0] < 0 or values[-1] > 1 or math.isnan(sum(values))):
+    zero_one = wants_zero_and_one(context.loss, tuple(context.given.returned.shape))
+    wanted = context.loss is None or zero_one or context.runner.probabilities
+    undefined = math.isnan(sum(values))
+    if undefined or (wanted and (values[0] < 0 or values[-1] > 1)):
         shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
-        advice = "Targets are floats: 1.0 = same, 0.0 = different. For -1 and 1 that is y = (y + 1) / 2."
-        return Result("fail", f"The targets are not 0 and 1 but {shown}.", {"values": shown}, advice, True)
+        expects = name_of(context.loss) if zero_one else "a probability" if context.loss else "a cross-entropy"
+        advice = (
+            "Targets are floats: 1.0 = same, 0.0 = different. For -1 and 1 that is y = (y + 1) / 2. If your loss takes "
+            "other targets, pass loss=."
+        )
+        text = f"The targets are not 0 and 1, as {expects} needs, but {shown}."
+        return Result("fail" if undefined or zero_one else "warn", text, {"values": shown}, advice)
     share = float(same.double().mean())
     evidence: dict[str, Any] = {"pairs": len(y), "same": share}
     if share in (0, 1):
-        text = f"All {len(y)} targets are {'same' if share else 'different'}: nothing can be learned but that."
+        if context.ranking:
+            return OK._replace(evidence=evidence)  # the chosen item first, always
+        text = f"All {len(y)} targets are {'same' if share else 'different'}: nothing else can be learned."
         advice = "Draw about half of the pairs from one class, and shuffle."
-        return Result("note" if len(y) < FEW else "fail", text, evidence, advice, True)
+        return Result("note" if len(y) < FEW else "fail", text, evidence, advice)
     evidence["cross-entropy of guessing"] = -share * math.log(share) - (1 - share) * math.log(1 - share)
     evidence["squared error of guessing"] = share * (1 - share)
-    evidence["a score for each item fits these pairs"] = fits_by_heart(*subject.some_pairs(), same[:256])
-    order = _order(subject, same)
+    evidence["one number for each item fits these pairs"] = is_memorizable(*context.sample.some_pairs(), same[:256])
+    order = _order(context, same)
     if order is not None:
-        evidence |= {"AUC": order.auc, "cross-entropy": order.loss, "with targets turned round": order.loss_turned}
-        if order.turned:
-            text = (
-                f"The model scores different pairs higher than same ones (AUC {order.auc:.2f}): the targets, or the "
-                "score, are the wrong way round."
-            )
-            if order.distance and not wants_logits(subject.loss):
-                text = f"The model returns a distance: it is larger for different pairs (AUC {order.auc:.2f})."
-                return Result("note", text, evidence, f"Right for a contrastive loss. Elsewhere: {DISTANCE}")
-            return Result("warn", text, evidence, DISTANCE if order.distance else POLARITY)
+        wrong, auc = order.pop("wrong way round"), order["AUC"]
+        evidence |= order
+        distance = bool(wrong) and context.returns_distance
+        if distance and not context.takes_logits:
+            text = f"The model returns a distance: it is larger for different pairs (AUC {auc:.2f})."
+            return Result("note", text, evidence, f"Right for a contrastive loss. Elsewhere: {DISTANCE}")
+        if wrong:
+            text = f"Different pairs score higher than same ones (AUC {auc:.2f}): targets or scores are inverted."
+            return Result("warn", text, evidence, DISTANCE if distance else POLARITY)
     rare = min(share, 1 - share)
     if rare < RARE:
         text = f"Only {rare:.1%} of the targets are {'same' if share < 0.5 else 'different'}."
@@ -65,18 +74,9 @@ def labels(subject: Subject) -> Result:
     return OK._replace(evidence=evidence)
 
 
-class _Order(NamedTuple):
-    """How the scores order the pairs, and what they cost."""
-
-    auc: float
-    loss: float
-    loss_turned: float
-    distance: bool  # no score is ever below 0
-    turned: bool
-
-
-def _order(subject: Subject, same: Tensor) -> _Order | None:
-    logits = subject.given.logits.double().cpu()
+def _order(context: Context, same: Tensor) -> dict[str, float] | None:
+    """How the scores order the pairs, as evidence, and whether significantly the wrong way round."""
+    logits = context.given.logits.double().cpu()
     same = same[: len(logits)]
     same, logits = same[logits.isfinite()], logits[logits.isfinite()]
     ones, zeros = logits[same], logits[~same]
@@ -86,7 +86,6 @@ def _order(subject: Subject, same: Tensor) -> _Order | None:
     auc = float(above.mean())
     deviation = math.sqrt((len(same) + 1) / (12 * len(ones) * len(zeros)))  # of the AUC of a random order
     cost, y = nn.functional.binary_cross_entropy_with_logits, same.double()
-    loss, loss_turned = float(cost(logits, y)), float(cost(logits, 1 - y))
-    distance = subject.returns_distance
-    wrong = auc < 0.5 - SURE * deviation and (distance or loss_turned < loss - CONFIDENT)
-    return _Order(auc, loss, loss_turned, distance, wrong)
+    loss, turned = float(cost(logits, y)), float(cost(logits, 1 - y))
+    wrong = auc < 0.5 - SURE * deviation and (context.returns_distance or turned < loss - CONFIDENT)
+    return {"AUC": auc, "cross-entropy": loss, "with targets turned round": turned, "wrong way round": wrong}

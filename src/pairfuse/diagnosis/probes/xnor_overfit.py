@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.module_search import named_weights
-from pairfuse.diagnosis.probes.result import Result
-from pairfuse.diagnosis.sample import item_key, take
-from pairfuse.diagnosis.subject import Skip, Subject
-from pairfuse.items.batches import Batch, combine
+from pairfuse.diagnosis.probe import Result, Skip
+from pairfuse.diagnosis.sample import Sample, cast, item_key, take
+from pairfuse.items.batches import Batch, concatenate
 
 STEPS = 60
 RATES = (1e-2, 1e-3)
@@ -18,31 +18,26 @@ SURE = 0.6  # the probability of the right answer
 FLOOR = 0.6931
 
 
-def xnor_overfit(subject: Subject) -> Result:
+def xnor_overfit(context: Context) -> Result:
     """Symptom: none yet; this is the smallest thing that a model of "same" must be able to learn.
 
     Computation: a copy of the model is trained on two items and their four pairs, one batch without dropout, with Adam
     at two learning rates, 60 steps each. No additive model gets all four right, with batch norms either, since each
     side holds each item twice. Threshold: all four answers right, with a probability of 0.6. False alarms: a model may
-    be merely slow; therefore it is a warning at most.
+    be merely slow; so it is a warning at most.
     """
-    for cause in ("additive", "constant-output", "ignored-input", "frozen", "dead-branch"):
-        if cause in subject.found and subject.found[cause].verdict == "fail":
-            raise Skip(f"see {cause}")
-    if subject.allow_additive:
-        raise Skip("a ranking need not learn it")
-    subject.needs_module()
-    if not any(trained for _, trained in subject.weights.values()):
+    runner = context.runner
+    if not any(trained for _, trained in runner.weights.values()):
         raise Skip("no parameter wants gradients")
-    if subject.returns_distance:
-        raise Skip("no score is ever below 0: pass the negative of a distance, with a bias")
-    if (right := _rightly_answered(subject)) >= TRAINED:
+    if context.returns_distance:
+        raise Skip("no score was seen below 0: pass the negative of a distance, with a bias")
+    if (right := _rightly_answered(context)) >= TRAINED:
         return Result("ok", evidence={"given pairs answered rightly": right})
-    x1, x2, y = _quartet(subject)
+    x1, x2, y = _quartet(context.sample)
     losses = []
     for rate in RATES:
-        with subject.lent(dtype=torch.float32 if subject.precision.itemsize < 4 else None):
-            steps, loss, learned = _train(subject, x1, x2, y, rate)
+        with runner.sandbox(dtype=torch.float32 if context.held_precision.itemsize < 4 else None):
+            steps, loss, learned = _train(context, x1, x2, y, rate)
         losses.append(loss)
         if learned:
             return Result("ok", evidence={"steps of Adam": steps, "learning rate": rate, "cross-entropy": loss})
@@ -52,70 +47,49 @@ def xnor_overfit(subject: Subject) -> Result:
         "warn",
         f"{len(RATES) * STEPS} steps of Adam did not teach it two items and their four pairs.{floor}",
         {"cross-entropy": best, "guessing": FLOOR, "learning rates": RATES},
-        "It may be merely slow: try these four pairs by yourself, for longer. If the loss stays, look at how the two "
+        "It may just be slow: try these four pairs yourself, for longer. If the loss stays, look at how the two "
         "embeddings meet, at clamped or dead weights, and at the scale of the inputs.",
     )
 
 
-def _rightly_answered(subject: Subject) -> float:
+def _rightly_answered(context: Context) -> float:
     """The smaller share of right answers, among the same and among the different of the given pairs."""
-    if subject.same is None:
+    if context.sample.same is None:
         return 0.0
-    logits = subject.given.logits.cpu()
-    same = subject.same[: len(logits)]
+    logits = context.given.logits.cpu()
+    same = context.sample.same[: len(logits)]
     sides = (logits > 0)[same], (logits <= 0)[~same]
     return min(float(side.double().mean()) if len(side) > 1 else 0.0 for side in sides)
 
 
-def _single(x: Tensor) -> Tensor:
-    return x.float() if x.is_floating_point() else x
-
-
-def _quartet(subject: Subject) -> tuple[Batch, Batch, Tensor]:
+def _quartet(sample: Sample) -> tuple[Batch, Batch, Tensor]:
     """Two items a, b as the pairs (a, a), (a, b), (b, a), (b, b), with their targets."""
-    y = torch.tensor([1.0, 0.0, 0.0, 1.0])
-    rows, columns = [0, 0, 1, 1], [0, 1, 0, 1]
-    if subject.alike:
-        a, b = _two_that_differ(subject)
-        items = combine(lambda p, q: torch.stack([p, q]), a, b)
+    y, rows, columns = torch.tensor([1.0, 0.0, 0.0, 1.0]), [0, 0, 1, 1], [0, 1, 0, 1]
+    same = torch.zeros(0, dtype=torch.bool) if sample.same is None else sample.same
+    if sample.same_kind:  # those of the first pair with target 0, or the first two different items
+        apart = (i for i in (~same).nonzero().flatten().tolist() if item_key(sample.x1, i) != item_key(sample.x2, i))
+        first = next(apart, None)
+        items = sample.left if first is None else concatenate(take(sample.x1, [first]), take(sample.x2, [first]))
         return take(items, rows), take(items, columns), y
-    if subject.same is None:
+    if sample.same is None:
         raise Skip("for two kinds of things it needs targets, to know which go together")
-    matched = subject.same.nonzero().flatten().tolist()
-    first = matched[0] if matched else None
-    others = [i for i in matched if _both_differ(subject, i, matched[0])]
-    if first is None or not others:
-        raise Skip("it needs two different pairs with target 1")
-    pairs = torch.tensor([first, others[0]])
-    return take(subject.x1, pairs[rows]), take(subject.x2, pairs[columns]), y
+    matched = same.nonzero().flatten().tolist()
+    for i in matched:
+        if all(item_key(x, i) != item_key(x, matched[0]) for x in (sample.x1, sample.x2)):
+            pairs = torch.tensor([matched[0], i])
+            return take(sample.x1, pairs[rows]), take(sample.x2, pairs[columns]), y
+    raise Skip("it needs two different pairs with target 1")
 
 
-def _two_that_differ(subject: Subject) -> tuple[Batch, Batch]:
-    """The items of the first pair with target 0, or the first two different items."""
-    if subject.same is not None:
-        for index in (~subject.same).nonzero().flatten().tolist():
-            if item_key(subject.x1, index) != item_key(subject.x2, index):
-                return _item(subject.x1, index), _item(subject.x2, index)
-    return _item(subject.left, 0), _item(subject.left, 1)
-
-
-def _both_differ(subject: Subject, i: int, j: int) -> bool:
-    return all(item_key(x, i) != item_key(x, j) for x in (subject.x1, subject.x2))
-
-
-def _item(x: Batch, index: int) -> Batch:
-    return combine(lambda tensor: tensor[index], x)
-
-
-def _train(subject: Subject, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tuple[int, float, bool]:
+def _train(context: Context, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tuple[int, float, bool]:
     """How many steps it took, the cross-entropy in the end, and whether all four answers are right."""
-    parameters = [p for p in named_weights(subject.needs_module()).values() if p.requires_grad]
-    if subject.precision.itemsize < 4:
-        x1, x2 = (combine(_single, x) for x in (x1, x2))
+    parameters = [p for p in named_weights(context.runner.module).values() if p.requires_grad]
+    if context.held_precision.itemsize < 4:
+        x1, x2 = cast(x1, torch.float32), cast(x2, torch.float32)
     optimizer: Any = torch.optim.Adam(parameters, lr=rate)
     with torch.enable_grad():
         for step in range(STEPS + 1):
-            logits = _logits(subject, x1, x2)
+            logits = _logits(context, x1, x2)
             target = y.to(logits)
             loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
             learned = bool(((1 - target - logits.sigmoid()).abs() >= SURE).all())
@@ -127,8 +101,8 @@ def _train(subject: Subject, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tu
     return step, loss.item(), learned
 
 
-def _logits(subject: Subject, x1: Batch, x2: Batch) -> Tensor:
-    output = subject.score(x1, x2, trained=subject.trained_norms, gradients=True)
+def _logits(context: Context, x1: Batch, x2: Batch) -> Tensor:
+    output = context.runner.score(x1, x2, trained=context.runner.trained_norms, gradients=True)
     if output.logits.isfinite().all():
         return output.logits
     return output.scores.clamp(1e-6, 1 - 1e-6).logit()

@@ -1,0 +1,117 @@
+"""What a probe is given: the sample, the runner, and the measurements that several probes need."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pairfuse.diagnosis.function_recorder import BOUNDED, PROBABILITIES
+from pairfuse.diagnosis.loss_kind import wants_logits
+from pairfuse.diagnosis.outputs import Output, coarsest, sums_to_one, to_scores
+from pairfuse.diagnosis.report import Finding
+from pairfuse.diagnosis.runner import ModelRunner
+from pairfuse.diagnosis.sample import Sample
+
+DRAWS = 8  # of weights at either scale, to see what a model may return; at least as many must be finite
+LARGE = 30  # times the present weights, which drives what can leave [-1, 1] out of it
+
+
+@dataclass
+class Context:
+    """A model of pairs under diagnosis.
+
+    Attributes:
+        sample: The pairs.
+        runner: The model.
+        optimizer, loss: As the user gave them, or None.
+        ranking: True if the order of a pair matters on purpose.
+        findings: The findings so far, by id.
+    """
+
+    sample: Sample
+    runner: ModelRunner
+    optimizer: torch.optim.Optimizer | None = None
+    loss: Callable[..., Any] | None = None
+    ranking: bool = False
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+    def prepare(self, returns: str | None) -> None:
+        """Call the model, so that a wrong argument raises before any probe runs, and see what it returns."""
+        self.runner.probabilities = self._returns_probabilities() if returns is None else returns == "probabilities"
+        self.__dict__.pop("given", None)  # its logits are others now
+        _ = self.given, self.grid, self.random
+
+    @cached_property
+    def given(self) -> Output:
+        """The output for the given pairs, in eval mode."""
+        return self.runner.score(*self.sample.some_pairs())
+
+    @cached_property
+    def grid(self) -> Tensor:
+        """The logits of every left item with every right one, `(n, m)`."""
+        return self.runner.score_all(self.sample.left, self.sample.right)
+
+    @cached_property
+    def random(self) -> bool:
+        """True if two calls with the same pairs differ in eval mode."""
+        first, second = (self.runner.score(*self.sample.some_pairs(8)).values.nan_to_num() for _ in range(2))
+        return not torch.equal(first, second)
+
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """The coarsest floating-point type of weights, results and everything that was seen in between."""
+        return coarsest(self.given.precision, self.held_precision)
+
+    @cached_property
+    def held_precision(self) -> torch.dtype:
+        """The coarsest floating-point type of weights and results."""
+        return coarsest(*(t.dtype for t in [*self.runner.tensors(), self.given.values] if t.is_floating_point()))
+
+    @cached_property
+    def takes_logits(self) -> bool | None:
+        """True if the loss takes logits, False if probabilities, None if neither is known."""
+        return wants_logits(self.loss, tuple(self.given.returned.shape))
+
+    @cached_property
+    def drawn(self) -> list[Tensor] | None:
+        """What the model returned, as it is and with random weights; None if too few of these gave finite numbers.
+
+        Of a deep model large weights make nothing but infinities; therefore only the last layer's are large in half of
+        the draws.
+        """
+        outputs = [self.given.values]
+        for scale, seed in itertools.product((1, LARGE), range(DRAWS if self.runner.has_module else 0)):
+            with self.runner.sandbox(), torch.no_grad():
+                self.runner.redraw(scale, seed, last=LARGE)
+                outputs.append(self.runner.score(*self.sample.some_pairs(8)).values)
+        enough = sum(bool(values.isfinite().all()) for values in outputs[1:]) >= DRAWS
+        return outputs if enough or not self.runner.weights else None
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest score that the model was seen to return."""
+        scores = [to_scores(values, self.runner.probabilities) for values in self._finite]
+        if not scores:
+            return -torch.inf, torch.inf
+        return min(float(s.min()) for s in scores), max(float(s.max()) for s in scores)
+
+    @property
+    def returns_distance(self) -> bool:
+        """True if no score was seen below 0, whatever the weights, and they are not probabilities."""
+        return self.runner.has_module and not self.runner.probabilities and self.range[0] >= 0 and self.range[1] > 0
+
+    @property
+    def _finite(self) -> list[Tensor]:
+        rows = [values[values.reshape(len(values), -1).isfinite().all(1)] for values in self.drawn or []]
+        return [values for values in rows if len(values)]
+
+    def _returns_probabilities(self) -> bool:
+        activation = self.given.final_activation
+        if activation is not None and activation.name in (*PROBABILITIES, *BOUNDED):
+            return activation.name in PROBABILITIES
+        within = [bool(((v >= 0) & (v <= 1)).all()) and (v.ndim == 1 or sums_to_one(v)) for v in self._finite]
+        return bool(within) and all(within)

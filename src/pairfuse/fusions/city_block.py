@@ -1,0 +1,133 @@
+"""Fusions made of absolute differences, which one city-block kernel scores: |u − v|, the larger, the smaller."""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from pairfuse._layers import apply_linear
+from pairfuse.fusions.base import Fusion
+from pairfuse.fusions.registry import register_fusion
+
+__all__ = ["AbsDiff", "Max", "Min"]
+
+COORDINATES = 64  # of one distance: several of so many are faster than one of all (measured on a CPU)
+
+
+class _CityBlock(Fusion):
+    """`a (u + v) + b |u − v|`, scored through city-block distances."""
+
+    of_sum: ClassVar[float] = 0.0
+    of_distance: ClassVar[float] = 1.0
+    symmetry, additive = "symmetric", False
+
+    @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        scores = weighted_distances(u, v, weight)
+        if self.of_sum:
+            sums = u @ weight.mT, v @ weight.mT
+            scores = self.of_sum * (sums[0][:, None] + sums[1]) + self.of_distance * scores
+        return scores
+
+
+@register_fusion("abs-diff")
+class AbsDiff(_CityBlock):
+    r"""Take the absolute difference coordinate by coordinate: `|u − v|`.
+
+    Symmetric; width D; values in [0, ∞), all 0 for `u = v`. With tied encoders a linear layer on it can always
+    tell same from different. For two identical inputs the features are zero, so the logit is the bias of the head:
+    `SiameseComparator` starts that bias above 0. With two encoders there is no such guarantee: where `u > v` in
+    every coordinate it *is* the signed difference.
+
+    References:
+        Koch, Zemel and Salakhutdinov, *Siamese Neural Networks for One-shot Image Recognition*, ICML Deep
+        Learning Workshop, 2015.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.AbsDiff(2)(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 4.0]))
+        tensor([2., 6.])
+    """
+
+    xnor = "always"
+    feature_means = (0.0, 2 / math.sqrt(math.pi))  # E|u − v| of a difference with variance 2
+    translation_invariant = True
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        return (u - v).abs()
+
+
+@register_fusion("max")
+class Max(_CityBlock):
+    r"""Take the larger of the two, coordinate by coordinate: `max(u, v)`.
+
+    Symmetric; width D; values among those of u and v. A linear layer on it can tell same from different for two
+    embeddings unless one of them is at least as large in every coordinate.
+
+    References:
+        Goodfellow, Warde-Farley, Mirza, Courville and Bengio, *Maxout Networks*, ICML 2013, arXiv:1302.4389,
+        for the maximum of learned features.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.Max(2)(torch.tensor([1.0, -2.0]), torch.tensor([3.0, -4.0]))
+        tensor([ 3., -2.])
+    """
+
+    xnor = "generic"
+    xnor_with_sum = "always"
+    of_sum, of_distance = 0.5, 0.5
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        return torch.maximum(u, v)
+
+
+@register_fusion("min")
+class Min(_CityBlock):
+    r"""Take the smaller of the two, coordinate by coordinate: `min(u, v)`.
+
+    Symmetric; width D; values among those of u and v. A linear layer on it can tell same from different for two
+    embeddings unless one of them is at least as large in every coordinate. For embeddings ≥ 0 with sum 1 the sum
+    of the features is the histogram intersection.
+
+    References:
+        Swain and Ballard, *Color Indexing*, International Journal of Computer Vision 7(1), 1991.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> pf.fusions.Min(2)(torch.tensor([1.0, -2.0]), torch.tensor([3.0, -4.0]))
+        tensor([ 1., -4.])
+    """
+
+    xnor = "generic"
+    xnor_with_sum = "always"
+    of_sum, of_distance = 0.5, -0.5
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        return torch.minimum(u, v)
+
+
+def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+    """`Σ_d w_kd |u_id − v_jd|`: `(N, D)`, `(M, D)` and `(K, D)` → `(N, M, K)`.
+
+    For one output these are city-block distances, one over the coordinates with weights above 0 and one over the
+    others; they hold no number for each pair and coordinate, nor does the fused kernel while torch compiles. Otherwise,
+    for several outputs or with gradients (the distance's kernel is slow there and gives no gradient for weights that
+    are 0), the differences themselves are made: N · M · D numbers.
+    """
+    gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (u, v, weight))
+    if torch.compiler.is_compiling() or gradients or len(weight) > 1:
+        return apply_linear((u[:, None] - v[None]).abs(), weight)
+    wide = torch.promote_types(u.dtype, torch.float32)  # there is no kernel for half precision
+    u, v, row = u.to(wide), v.to(wide), weight[0].to(wide)
+    scores = u.new_zeros(len(u), len(v))
+    for sign, coordinates in ((1, row > 0), (-1, ~(row > 0))):  # 0 and NaN must meet NaN in u and v too
+        for where in torch.split(coordinates.nonzero().squeeze(1), COORDINATES):
+            size = row[where].abs()
+            scores.add_(torch.cdist(u[:, where] * size, v[:, where] * size, p=1.0), alpha=sign)
+    return scores[..., None].to(weight.dtype)

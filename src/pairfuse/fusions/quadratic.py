@@ -1,0 +1,88 @@
+"""The symmetric quadratic form of a pair: Mahalanobis distances and the two-covariance model."""
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from pairfuse.fusions.registry import register_fusion
+from pairfuse.fusions.separable import Separable, Terms
+
+__all__ = ["Quadratic"]
+
+
+@register_fusion("quadratic")
+class Quadratic(Separable):
+    r"""Learn one symmetric quadratic form of both sides: `uᵀPv + ½ (uᵀQu + vᵀQv)`.
+
+    Symmetric; width 1; values unbounded. P and Q are used as ½ (P + Pᵀ) and ½ (Q + Qᵀ). With Q = −P it is −½ of the
+    squared Mahalanobis distance `(u − v)ᵀ P (u − v)`; the log-likelihood ratio of the two-covariance model (PLDA) is
+    such a form too, with another Q. For suitable parameters a linear layer on it can always tell same from different.
+    `2 D²` parameters.
+
+    It starts as the negative squared Euclidean distance divided by D: P = 2/D · 1, Q = −P. Scores of single pairs are
+    computed from `u − v`, so that near-duplicates are exact; all pairs from the expanded form, as for `SquaredDiff`.
+
+    Args:
+        in_features: Width D of both embeddings.
+        device: Where the parameters are created.
+        dtype: The parameters' type.
+
+    Shape:
+        - p, q: `(D, D)`
+
+    References:
+        Brümmer and de Villiers, *The speaker partitioning problem*, Odyssey 2010, for the two-covariance model.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> fusion = pf.fusions.Quadratic(2)
+        >>> fusion(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 4.0]))  # −(4 + 36) / 2
+        tensor([-20.], grad_fn=<UnsqueezeBackward0>)
+    """
+
+    symmetry, additive, xnor = "symmetric", False, "always"
+    feature_means = (0.0, -2.0)
+    summed = True
+
+    def __init__(
+        self,
+        in_features: int,
+        *,
+        in2_features: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_features, in2_features=in2_features)
+        self.out_features = 1
+        shape = (self.in_features, self.in_features)
+        self.p = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.q = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as the negative squared distance, divided by D."""
+        with torch.no_grad():
+            self.p.zero_().fill_diagonal_(2 / self.in_features)
+            self.q.zero_().fill_diagonal_(-2 / self.in_features)
+
+    @override
+    def left(self, u: Tensor) -> Terms:
+        return u @ _symmetric(self.p), _form(u, self.q).unsqueeze(-1) / 2, None
+
+    @override
+    def right(self, v: Tensor) -> Terms:
+        return v, None, _form(v, self.q).unsqueeze(-1) / 2
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        rest = self.p + self.q  # 0 for a distance
+        return ((_form(u, rest) + _form(v, rest) - _form(u - v, self.p)) / 2).unsqueeze(-1)
+
+
+def _symmetric(weight: Tensor) -> Tensor:
+    return (weight + weight.mT) / 2
+
+
+def _form(x: Tensor, weight: Tensor) -> Tensor:
+    """`xᵀ W x`: `(..., D)` → `(...)`."""
+    return ((x @ weight) * x).sum(-1)

@@ -1,0 +1,98 @@
+"""Fusions that are sums of products of functions of one side each."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from pairfuse.fusions.base import Fusion, depth_in, knows_fuse
+
+Terms: TypeAlias = Sequence[Tensor | None]
+
+
+class Separable(Fusion):
+    """A fusion that is a sum of products: `f(u, v) = Σ_s A_s(u) ∘ B_s(v)`.
+
+    A subclass declares `symmetry` and `xnor` and writes two methods: `left(u)` returns the A_s, `right(v)` the B_s, and
+    None stands for the constant 1. From these two follow `fuse`, `additive` (every product has a constant side) and the
+    one matrix product that scores all pairs. Neither may read the weights of a head, so that the vectors of a gallery
+    outlive a retrained head.
+
+    A subclass may write its own, more exact `fuse` as well: `(u − v)²` must not be computed as `u² − 2uv + v²`.
+
+    Attributes:
+        summed: If True, the features are sums of products: terms are `(..., F, R)`, or `(..., R)` for all features
+            alike, and feature f is the sum of the products over R. If False, terms are `(..., F)`.
+
+    Examples:
+        >>> import torch, pairfuse as pf
+        >>> class Polynomial(pf.fusions.Separable):
+        ...     '''`u ∘ v + u² ∘ v²`'''
+        ...     symmetry, xnor = "symmetric", "generic"
+        ...     def left(self, u):
+        ...         return u, u.square()
+        ...     def right(self, v):
+        ...         return v, v.square()
+        >>> fusion = Polynomial(2)
+        >>> fusion(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 4.0]))
+        tensor([12., 56.])
+        >>> fusion.additive, fusion.fast_path
+        (False, True)
+    """
+
+    summed: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Derive `fuse` from `left` and `right` again where these are newer than the inherited `fuse`."""
+        if min(depth_in(cls, "left"), depth_in(cls, "right")) < depth_in(cls, "fuse"):
+            cls.fuse = Separable.fuse  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
+
+    def left(self, u: Tensor) -> Terms:
+        """Return A_1(u), A_2(u), …: each `(..., F)`, or as `summed` says; None stands for 1."""
+        raise NotImplementedError(f"{type(self).__name__} must define left(self, u)")
+
+    def right(self, v: Tensor) -> Terms:
+        """Return B_1(v), B_2(v), …, as many as `left` returns."""
+        raise NotImplementedError(f"{type(self).__name__} must define right(self, v)")
+
+    @override
+    def fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        fused: Tensor | None = None
+        for a, b in self.pair_terms(self.left(u), self.right(v)):
+            if self.summed:
+                a, b = (x if x is None or x.ndim > u.ndim else x.unsqueeze(-2) for x in (a, b))
+            product = b if a is None else a if b is None else a * b
+            assert product is not None
+            product = product.sum(-1) if self.summed else product
+            fused = product if fused is None else fused + product
+        assert fused is not None
+        return fused
+
+    def pair_terms(self, left: Terms, right: Terms) -> list[tuple[Tensor | None, Tensor | None]]:
+        """Return the pairs (A_s, B_s); raise unless both sides are sequences of one length without an empty product."""
+        fits = all(isinstance(side, (tuple, list)) for side in (left, right)) and len(left) == len(right) > 0
+        pairs = list(zip(left, right, strict=True)) if fits else []
+        if not fits or any(a is None and b is None for a, b in pairs):
+            came = [type(side).__name__ if isinstance(side, Tensor) else f"{len(side)} terms" for side in (left, right)]
+            raise ValueError(
+                f"{type(self).__name__}.left and .right must return as many terms each, as tuples or lists of tensors "
+                f"of which at most one of a pair is None, got {came[0]} and {came[1]}"
+            )
+        return pairs
+
+    @property
+    def additive(self) -> bool:  # type: ignore[override]
+        """True if every product has a constant side."""
+        like = next(self.parameters(), torch.empty(0))
+        sides = (like.new_zeros(1, width) for width in (self.in_features, self.in2_features))
+        with torch.no_grad():
+            left, right = (side(x) for side, x in zip((self.left, self.right), sides, strict=True))
+        return all(a is None or b is None for a, b in self.pair_terms(left, right))
+
+    @property
+    @override
+    def fast_path(self) -> bool:
+        return knows_fuse(self, "left", "right")

@@ -1,0 +1,146 @@
+"""How many bytes scoring takes for each row, column and pair: measured on a few pairs."""
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from typing_extensions import override
+
+from pairfuse.scoring.plan import Plan
+
+FEW, MORE = 4, 8  # rows, and columns, of the sets that are measured
+
+
+class Footprint(NamedTuple):
+    """Bytes that a computation on n × m pairs holds at its peak: `fixed + n row + m column + n m pair`."""
+
+    fixed: int
+    row: int
+    column: int
+    pair: int
+
+
+class Footprints(NamedTuple):
+    """The footprints of both steps of a plan: of the factors, and of a tile, its result included."""
+
+    factors: Footprint
+    tile: Footprint
+
+
+def measure(plan: Plan, u: Tensor, v: Tensor) -> Footprints:
+    """Measure a plan on pairs of the widths, dtype and device of `u` and `v`."""
+    return _cached(_Key((_signature(plan), u.shape[1], v.shape[1], u.dtype, u.device), plan))
+
+
+class _Key:
+    """A key of the cache: it compares like its first part, and carries the plan to measure."""
+
+    def __init__(self, key: tuple[Any, ...], plan: Plan) -> None:
+        self.key, self.plan = key, plan
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.key == other.key
+
+
+@lru_cache(maxsize=256)
+def _cached(given: _Key) -> Footprints:
+    _, width, width2, dtype, device = given.key
+    plan, given.plan = given.plan, None  # type: ignore[assignment]  # the cache must not keep it alive
+    still = _still(plan, {})
+    peaks: list[tuple[int, int]] = []
+    with torch.no_grad():
+        for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE)):
+            u = torch.ones(n, width, dtype=dtype, device=device)
+            v = torch.ones(m, width2, dtype=dtype, device=device)
+            factors, of_factors = _peak(partial(still.factors, u, v))
+            _, of_tile = _peak(partial(still, u, v, factors))
+            peaks.append((of_factors, of_tile))
+    return Footprints(_solve([factors for factors, _ in peaks]), _solve([tile for _, tile in peaks]))
+
+
+def _solve(sizes: Sequence[int]) -> Footprint:
+    """Solve for the four numbers, given the peaks at (a, a), (b, a), (a, b) and (b, b)."""
+    aa, ba, ab, bb = sizes
+    step = MORE - FEW
+    pair = max(0.0, (bb - ba - ab + aa) / step**2)
+    row, column = (max(0.0, (x - aa) / step - FEW * pair) for x in (ba, ab))
+    fixed = max(0.0, aa - FEW * (row + column) - FEW**2 * pair)
+    return Footprint(*(round(x) for x in (fixed, row, column, pair)))
+
+
+def _peak(function: Callable[[], Any]) -> tuple[Any, int]:
+    """Call a function; return its result and the largest number of bytes that its tensors held at once."""
+    with _Memory() as memory:
+        result = function()
+    return result, memory.peak
+
+
+class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the tensors that are alive among those created inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._storages: dict[int, weakref.ref[Any]] = {}
+
+    @override
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._see((args, kwargs), counted=False)
+        result = func(*args, **(kwargs or {}))
+        self._see(result, counted=True)
+        return result
+
+    def _see(self, values: Any, *, counted: bool) -> None:
+        for x in tree_leaves(values):
+            if isinstance(x, Tensor) and x.layout == torch.strided:
+                storage = x.untyped_storage()
+                if (key := storage._cdata) not in self._storages:
+                    size = storage.nbytes() if counted else 0
+                    self._storages[key] = weakref.ref(storage, partial(self._forget, key, size))
+                    self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def _forget(self, key: int, size: int, _: Any) -> None:
+        del self._storages[key]
+        self.now -= size
+
+
+def _still(module: nn.Module, twins: dict[int, Any]) -> Any:
+    """A copy of a module that shares its weights, in eval mode and without hooks: measuring it changes nothing."""
+    if id(module) not in twins:
+        twin = twins[id(module)] = object.__new__(type(module))
+        twin.__dict__ = dict(vars(module), training=False)
+        for name, value in vars(module).items():
+            if name.endswith("_hooks") and isinstance(value, dict):
+                twin.__dict__[name] = type(value)()
+        twin._modules = {name: part and _still(part, twins) for name, part in module._modules.items()}
+        if isinstance(module, Plan):
+            for name in ("pair_by_pair", "features_first", "direct"):
+                leaves = [leaf._replace(fusion=_still(leaf.fusion, twins)) for leaf in getattr(module, name)]
+                setattr(twin, name, leaves)
+    return twins[id(module)]
+
+
+def _signature(plan: Plan) -> Hashable:
+    """All that the memory of a plan may depend on: classes, shapes and plain attributes of its modules."""
+    plain = (int, float, bool, str, type(None))
+    return tuple(
+        (
+            type(module),
+            tuple((name, value) for name, value in vars(module).items() if isinstance(value, plain)),
+            tuple(
+                (x.shape, x.dtype) for x in (*module._parameters.values(), *module._buffers.values()) if x is not None
+            ),
+        )
+        for module in plan.modules()
+    )

@@ -1,0 +1,94 @@
+"""The deliberate faults of `mutants.py`: one changed place each, by file, with what breaks.
+
+Each old text must occur exactly once in its file. When you rewrite a file, rewrite its faults too.
+"""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A fault: in `src/pairfuse/{file}`, `old` is replaced by `new`, which breaks something."""
+
+    file: str
+    old: str
+    new: str
+    breaks: str
+
+
+XNOR = [
+    Mutant("xnor/_features.py", "with eval_mode(fusion):", "with torch.enable_grad():", "margins in train mode"),
+    Mutant("xnor/_features.py", "(u.double(), v.double())", "(u.float(), v.float())", "margins in float32"),
+    Mutant("xnor/_features.py", "scale.where(scale > 0, 1.0)", "scale.where(scale > 1, 1.0)", "no division by < 1"),
+    Mutant("xnor/margin.py", "margin <= RESOLUTION * size", "margin < 0 * size", "rounding counts as a margin"),
+    Mutant("xnor/margin.py", "(a, b), (b, a))])", "(a, b), (a, b))])", "one different pair only"),
+    Mutant("xnor/margin.py", "positive_or_one(2 * largest)", "positive_or_one(largest)", "relative margin doubled"),
+    Mutant("xnor/margin.py", "return (margin * scale)", "return margin * (scale > 0)", "the scale is lost"),
+    Mutant("xnor/segments.py", "_dot(across, across)).clamp(0, 1)", "_dot(across, across))", "beyond the segment"),
+    Mutant("xnor/segments.py", "positive = denominator > 0", "positive = denominator >= 0", "0 / 0"),
+    Mutant("xnor/segments.py", "(p1 - q1) + s[...", "(p1 + q1) + s[...", "a wrong vector between the points"),
+    Mutant("xnor/segments.py", "across = across - _ratio", "across = across - 0 * _ratio", "almost parallel segments"),
+    Mutant("xnor/pair.py", "if 0 <= s <= 1 and 0 <= t <= 1:", "if s <= 1 and t <= 1:", "beyond the segment, exactly"),
+    Mutant("xnor/pair.py", "2 * s * pr - 2 * t * qr", "2 * s * pr + 2 * t * qr", "a wrong distance in fractions"),
+    Mutant("xnor/pair.py", "margin=apart.norm().item()", "margin=apart.norm().item() / 2", "half the margin"),
+    Mutant("xnor/pair.py", "[[0.0, 1 - t], [t, 0.0]]", "[[0.0, t], [1 - t, 0.0]]", "shares swapped"),
+    Mutant("xnor/certificate.py", "bias = -(low + high) / 2", "bias = -low", "a logit of 0"),
+    Mutant("xnor/certificate.py", "if logit == 0 or (logit > 0) != same:", "if False:", "no exact signs"),
+    Mutant("xnor/certificate.py", "if error <= tolerance else None", "if error <= 1 else None", "any common point"),
+    Mutant("xnor/certificate.py", "error=self.error * scale.item()", "error=self.error", "an error without scale"),
+    Mutant("xnor/classes.py", "used = used.triu()", "used = used.triu(1)", "no pair of an item with itself"),
+    Mutant("xnor/classes.py", 'fusion.symmetry == "symmetric"', 'fusion.symmetry != ""', "half of the ordered pairs"),
+    Mutant("xnor/classes.py", "if distance > RESOLUTION *", "if distance > -RESOLUTION *", "two at a time never tried"),
+    Mutant("xnor/classes.py", "kept = spread > RESOLUTION * root", "kept = spread >= 0", "directions of rounding kept"),
+    Mutant("xnor/classes.py", "widest.margin < separable.margin", "True", "not the widest gap"),
+    Mutant("xnor/bounds.py", "(2 * k * (k - 1))", "(k * (k - 1))", "a bound that can be beaten or not reached"),
+    Mutant("xnor/bounds.py", "mse=min(prior, 1 - prior) / 2", "mse=min(prior, 1 - prior)", "a wrong squared error"),
+]
+DATA = [
+    Mutant("data.py", 'f"{self.seed}/{index', 'f"{index', "every seed gives the same pairs"),
+    Mutant("data.py", '"same": left == right', '"same": left != right', "targets inverted"),
+    Mutant("data.py", "index % self.length", "index", "negative indices give other pairs"),
+    Mutant("data.py", "return self._pair(bits >> 1, bits & 1)", "return self._pair(bits & 1, bits & 1)", "only same"),
+]
+HEADS = [
+    Mutant("heads.py", "START_GAP * (same - different)", "START_GAP * (different - same)", "weights of a wrong sign"),
+    Mutant("heads.py", "for same, different in means if same == 0)", "for same, different in means)", "a wrong bias"),
+    Mutant("heads.py", "if tied or same > different else", "if tied or same < different else", "untied starts"),
+    Mutant("heads.py", "not (random and layer.training)", "not (random and False)", "dropout skipped in train mode"),
+    Mutant(
+        "heads.py",
+        "return SplitHead(layer.weight @ before.weight, bias",
+        "return SplitHead(before.weight, bias",
+        "the first layer alone",
+    ),
+    Mutant("heads.py", "min(slopes) >= 0", "min(slopes) >= -9", "a decreasing function counts as monotone"),
+    Mutant("heads.py", "if width not in (None, features):", "if False:", "a head of a wrong width is accepted"),
+    Mutant(
+        "heads.py", "if isinstance(last, _PROBABILITIES):", "if False:", "a head that ends in a sigmoid is accepted"
+    ),
+    Mutant("heads.py", '"forward" not in vars(layer) and any(', "any(", "a patched layer counts as plain"),
+]
+ENCODERS = [
+    Mutant("encoders.py", "_drop_auxiliary_classifiers(model)\n    if", "if", "several outputs in train mode"),
+    Mutant("encoders.py", "model.item_ndim = 3", "model.item_ndim = 4", "one image taken for a batch"),
+    Mutant("encoders.py", "isinstance(m, nn.Linear)][-1]", "isinstance(m, nn.Linear)][0]", "not the last layer"),
+]
+TESTING = [
+    Mutant("testing/law.py", "<= tolerance * largest", "<= 1e9 * tolerance * largest", "laws that see nothing"),
+    Mutant("testing/case.py", "if not fresh:", "if False:", "zeros hide what a parameter does"),
+    Mutant("testing/case.py", "copy.deepcopy(fusion).double()", "fusion.double()", "a user's fusion is changed"),
+    Mutant("testing/checks.py", "torch.enable_grad(),", "", "no gradients under the caller's no_grad"),
+    Mutant("testing/checks.py", "if check.name in names and _may", "if _may", "`only` is ignored"),
+    Mutant("testing/report.py", '("FAILED", "PASSED UNEXPECTEDLY")', '("FAILED",)', "a strict xfail that passes"),
+    Mutant("testing/algebra.py", "[drawn, *_special_pairs(len(drawn[0]))]", "[drawn]", "special pairs left to chance"),
+    Mutant("testing/behavior.py", "if p.requires_grad}}", "if False}}", "parameters that never train"),
+    Mutant("testing/behavior.py", "torch.equal(after, kept)", "after.shape == kept.shape", "in-place changes"),
+    Mutant("testing/strategies.py", "b = a.flip(0)", "b = a + 1", "no permuted pairs"),
+]
+# The files below are being redesigned: their faults are to be written with them.
+ITEMS: list[Mutant] = []
+FUSIONS: list[Mutant] = []
+SCORING: list[Mutant] = []
+GALLERY: list[Mutant] = []
+DIAGNOSIS: list[Mutant] = []
+
+MUTANTS = [*XNOR, *DATA, *HEADS, *ENCODERS, *TESTING, *ITEMS, *FUSIONS, *SCORING, *GALLERY, *DIAGNOSIS]

@@ -1,0 +1,182 @@
+"""The probe `additive`: what proves it, what verifies it, and models whose float64 or hooks hide it."""
+
+import pytest
+import torch
+from torch import nn
+
+import pairfuse as pf
+from pairfuse.diagnosis.probes.additive import is_declared_additive
+
+X1, X2 = torch.randn(2, 32, 8, generator=torch.Generator().manual_seed(0))
+Y = (torch.arange(32) % 2).float()
+
+
+def concat(head=None, **options):
+    return pf.SiameseComparator(nn.Linear(8, 4), "concat", nn.Linear(8, 1) if head is None else head, **options)
+
+
+class Head(nn.Module):
+    """A class of one's own around one linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 1)
+
+    def forward(self, z):
+        return self.linear(z)
+
+
+class Side(pf.Fusion):
+    """Side by side, and declared not to be a sum."""
+
+    symmetry, additive, xnor = "none", False, "generic"
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.out_features = 2 * width
+
+    def fuse(self, u, v):
+        return torch.cat([u, v], -1)
+
+
+class Times(pf.Fusion):
+    """A product that is declared a sum."""
+
+    symmetry, additive, xnor = "symmetric", True, "never"
+
+    def fuse(self, u, v):
+        return u * v
+
+
+class Crossed(pf.SiameseComparator):
+    """A subclass that adds a product of its own."""
+
+    def forward(self, x1, x2):
+        return super().forward(x1, x2) + (self.encode(x1) * self.encode(x2)).sum(1)
+
+
+def hooked(part):
+    model = concat(allow_additive=True)
+    target = model if part == "model" else getattr(model, part)
+    target.register_forward_hook(lambda module, given, output: output * output)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "verdict", "ground"),
+    [
+        (lambda: concat(allow_additive=True), "fail", "proved"),
+        (lambda: concat(nn.Sequential(nn.Linear(8, 1), nn.Tanh()), allow_additive=True), "fail", "proved"),
+        (lambda: concat(nn.Sequential(nn.ReLU(), nn.Linear(8, 1))), "fail", "verified"),
+        (lambda: concat(Head()), "fail", "verified"),
+        (lambda: pf.SiameseComparator(nn.Linear(8, 4), Side(4)), "fail", "verified"),
+        (lambda: pf.SiameseComparator(nn.Linear(8, 4), Times(4), allow_additive=True), "ok", "observed"),
+        (lambda: pf.SiameseComparator(nn.Linear(8, 4), [Times(4), "concat"], allow_additive=True), "ok", "observed"),
+        (lambda: Crossed(nn.Linear(8, 4), "concat", allow_additive=True), "ok", "observed"),
+        (lambda: hooked("model"), "ok", "observed"),
+        (lambda: hooked("fusion"), "fail", "verified"),  # squares u and v apart: a sum still
+        (lambda: hooked("head"), "ok", "observed"),
+    ],
+)
+def test_comparator(model, verdict, ground):
+    """Declared facts prove only what they speak of; everything else is measured."""
+    finding = pf.diagnose(model(), X1, X2)["additive"]
+    assert (finding.verdict, finding.ground) == (verdict, ground)
+
+
+def test_is_declared_additive_of_a_replaced_method():
+    """A `forward` that is set on an instance is not what its class declares."""
+    model = concat(allow_additive=True)
+    assert is_declared_additive(model)
+    model.fusion.fuse = lambda u, v: torch.cat([u * v, v], -1)
+    assert not is_declared_additive(model)
+
+
+class Concat(nn.Module):
+    """The founding mistake, on which the models below vary."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.head = nn.Linear(8, 4), nn.Linear(8, 1)
+
+    def encode(self, x):
+        return self.linear(x)
+
+    def forward(self, x1, x2):
+        return self.head(torch.cat([self.encode(x1), self.encode(x2)], 1)).squeeze(1)
+
+
+class FloatLogits(Concat):
+    def forward(self, x1, x2):
+        return super().forward(x1, x2).float()
+
+
+class Autocast(Concat):
+    def forward(self, x1, x2):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x1, x2).float()
+
+
+class ZeroStates(Concat):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(8, 4, batch_first=True)
+
+    def encode(self, x):
+        states = torch.zeros(1, len(x), 4)
+        return self.lstm(x[:, None], (states, states))[0][:, 0]
+
+
+class Pixels(Concat):
+    def encode(self, x):
+        return self.linear(x.float() / 255)
+
+
+class OneHot(Concat):
+    def encode(self, x):
+        return self.linear(nn.functional.one_hot(x, 8).float())
+
+
+class ZeroHead(Concat):
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "ground"),
+    [
+        (Concat, "floats", "verified"),
+        (FloatLogits, "floats", "verified"),
+        (Autocast, "floats", "verified"),  # which leaves float64 as it is
+        (ZeroHead, "floats", "verified"),  # every score is the same so far
+        (ZeroStates, "floats", "observed"),  # float64 does not run
+        (Pixels, "bytes", "observed"),
+        (OneHot, "classes", "observed"),
+    ],
+)
+def test_hidden_sum(kind, items, ground):
+    """Rounding is that of the coarsest type on the way, and where float64 does not run the model's own type is used."""
+    pairs = {
+        "floats": (X1, X2),
+        "bytes": torch.randint(256, (2, 32, 8), dtype=torch.uint8),
+        "classes": torch.randint(8, (2, 32)),
+    }[items]
+    diagnosis = pf.diagnose(kind(), *pairs, Y)
+    assert (diagnosis["additive"].verdict, diagnosis["additive"].ground) == ("fail", ground)
+    assert not diagnosis.ok
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_hidden_layer(dtype):
+    """A concatenation under a hidden layer is not a sum, even where rounding is coarse."""
+    head = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+    assert pf.diagnose(concat(head).to(dtype), X1.to(dtype), X2.to(dtype))["additive"].verdict == "ok"
+
+
+def test_ranking():
+    """A ranking may be additive, and its targets may all be 1: the chosen item first."""
+    diagnosis = pf.diagnose(concat(allow_additive=True), X1, X2, torch.ones(32), ranking=True)
+    assert diagnosis["additive"].verdict == "note"
+    assert diagnosis["labels"].verdict == "ok"
+    assert diagnosis.ok

@@ -1,0 +1,171 @@
+"""What the loss decides: which targets are right, and whether scores should be logits or probabilities."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 (as everybody writes it)
+
+import pairfuse as pf
+from pairfuse.diagnosis.loss_kind import wants_logits, wants_zero_and_one
+
+X1, X2 = torch.randn(2, 32, 8, generator=torch.Generator().manual_seed(0))
+Y = (torch.arange(32) % 2).float()
+
+
+class Product(nn.Module):
+    """The product of two embeddings, and whatever comes after the last layer."""
+
+    def __init__(self, end=nn.Identity(), scale=1.0):  # noqa: B008
+        super().__init__()
+        self.encoder, self.head, self.end, self.scale = nn.Linear(8, 4), nn.Linear(4, 1), end, scale
+
+    def forward(self, x1, x2):
+        return self.end(self.scale * self.head(self.encoder(x1) * self.encoder(x2)).squeeze(1))
+
+
+class Referred(Product):
+    """Two outputs, of which one class is the reference: its logit is always 0."""
+
+    def __init__(self, reference):
+        super().__init__()
+        self.reference = reference
+
+    def forward(self, x1, x2):
+        z = super().forward(x1, x2)
+        return torch.stack([0 * z, z] if self.reference == 0 else [z, 0 * z], 1)
+
+
+def focal(scores, targets):
+    p = scores.sigmoid()
+    wrong = targets * (1 - p) + (1 - targets) * p
+    return (wrong**2 * F.binary_cross_entropy_with_logits(scores, targets, reduction="none")).mean()
+
+
+def focal_of_probabilities(p, targets):
+    wrong = targets * (1 - p) + (1 - targets) * p
+    return (wrong**2 * F.binary_cross_entropy(p, targets, reduction="none")).sum()
+
+
+def hinge(scores, targets):
+    return F.relu(1 - scores * targets).mean()
+
+
+def contrastive(distance, targets):
+    return (targets * distance**2 + (1 - targets) * F.relu(1 - distance) ** 2).mean()
+
+
+OF_LOGITS = {
+    "plain": nn.BCEWithLogitsLoss(),
+    "pos_weight": nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0)),
+    "weight": nn.BCEWithLogitsLoss(weight=torch.rand(32)),
+    "function": F.binary_cross_entropy_with_logits,
+    "partial": functools.partial(F.binary_cross_entropy_with_logits, pos_weight=torch.tensor(2.0)),
+    "lambda": lambda s, t: F.binary_cross_entropy_with_logits(s, t, pos_weight=torch.tensor(2.0), reduction="sum"),
+    "focal": focal,
+    "probit": lambda s, t: -torch.special.log_ndtr(s * (2 * t - 1)).mean(),
+}
+OF_PROBABILITIES = {
+    "plain": nn.BCELoss(),
+    "weight": nn.BCELoss(weight=torch.rand(32)),
+    "by hand": lambda p, t: -(t * p.log() + (1 - t) * (1 - p).log()).mean(),
+    "clamped": lambda p, t: F.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), t),
+    "focal": focal_of_probabilities,
+}
+OTHERS = {
+    "squared error": nn.MSELoss(),
+    "absolute error": nn.L1Loss(),
+    "huber": nn.SmoothL1Loss(),
+    "hinge": hinge,
+    "hinge of 0 and 1": lambda s, t: F.relu(1 - s * (2 * t - 1)).mean(),
+    "wide squared hinge": lambda s, t: F.relu(2.5 - s * (2 * t - 1)).square().mean(),
+    "contrastive": contrastive,
+    "hinge embedding": nn.HingeEmbeddingLoss(),
+    "three arguments": lambda a, b, c: 0,
+}
+
+
+def test_wants_logits():
+    """A loss is known by its class, or by how its value falls with the scores."""
+    kinds = {True: OF_LOGITS, False: OF_PROBABILITIES, None: OTHERS}
+    for kind, losses in kinds.items():
+        assert {name: wants_logits(loss, (32,)) for name, loss in losses.items()} == dict.fromkeys(losses, kind)
+
+
+def test_wants_zero_and_one():
+    """Cross-entropies do; signed losses and regressions do not."""
+    assert all(wants_zero_and_one(loss, (32,)) for loss in [*OF_LOGITS.values(), *OF_PROBABILITIES.values()])
+    assert wants_zero_and_one(nn.CrossEntropyLoss())
+    assert wants_zero_and_one(nn.NLLLoss())
+    signed = [nn.SoftMarginLoss(), F.soft_margin_loss, *(OTHERS[k] for k in ("squared error", "hinge", "contrastive"))]
+    assert not any(map(wants_zero_and_one, signed))
+
+
+def test_wants_logits_leaves_no_trace():
+    """A loss that counts its calls in a buffer is called in a sandbox."""
+
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, scores, targets):
+            self.calls += 1
+            return focal(scores, targets)
+
+    loss = Counting()
+    assert wants_logits(loss)
+    assert loss.calls == 0
+
+
+@pytest.mark.parametrize("loss", OF_LOGITS.values(), ids=OF_LOGITS)
+def test_probabilities_into_a_loss_of_logits(loss):
+    """A second sigmoid: `fail`; scores that stay in [-1, 1]: `warn`."""
+    assert pf.diagnose(Product(nn.Sigmoid()), X1, X2, Y, loss=loss)["double-sigmoid"].verdict == "fail"
+    assert pf.diagnose(Product(nn.Tanh()), X1, X2, Y, loss=loss)["bounded-output"].verdict == "warn"
+
+
+@pytest.mark.parametrize("loss", OF_PROBABILITIES.values(), ids=OF_PROBABILITIES)
+def test_logits_into_a_loss_of_probabilities(loss):
+    finding = pf.diagnose(Product(scale=20.0), X1, X2, Y, loss=loss)["double-sigmoid"]
+    assert (finding.verdict, "expects probabilities" in finding.summary) == ("fail", True)
+    assert pf.diagnose(Product(nn.Sigmoid()), X1, X2, Y, loss=loss)["double-sigmoid"].verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "verdict"),
+    [
+        (nn.Tanh(), nn.MSELoss(), "ok"),
+        (nn.Identity(), hinge, "ok"),
+        (nn.Identity(), nn.SoftMarginLoss(), "ok"),
+        (nn.Identity(), F.soft_margin_loss, "ok"),
+        (nn.Identity(), nn.HingeEmbeddingLoss(), "ok"),
+        (nn.Sigmoid(), nn.MSELoss(), "warn"),  # which cannot reach -1
+        (nn.Identity(), None, "warn"),
+        (nn.Identity(), nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0)), "fail"),
+        (nn.Identity(), focal, "fail"),
+    ],
+)
+def test_signed_targets(end, loss, verdict):
+    """Targets of -1 and 1 fail only with a loss that takes 0 and 1."""
+    assert pf.diagnose(Product(end), X1, X2, 2 * Y - 1, loss=loss)["labels"].verdict == verdict
+
+
+def test_graded_targets():
+    """Similarities from 0 to 5 are a regression's, and divided in the middle."""
+    diagnosis = pf.diagnose(Product(), X1, X2, torch.linspace(0, 5, 32), loss=nn.MSELoss())
+    assert diagnosis["labels"].verdict == "ok"
+    assert diagnosis["labels"].evidence["same"] == 0.5
+    assert pf.diagnose(Product(), X1, X2, torch.full((32,), torch.nan))["labels"].verdict == "fail"
+
+
+@pytest.mark.parametrize("reference", [0, 1])
+def test_reference_class(reference):
+    """Of two outputs the difference counts: one of them may be constant."""
+    diagnosis = pf.diagnose(Referred(reference), X1, X2, Y, loss=nn.CrossEntropyLoss())
+    for id in ("constant-output", "dead-branch", "batch-dependence", "xnor-overfit"):
+        assert diagnosis[id].verdict == "ok", diagnosis[id]
+    assert "every score is the same" not in str(diagnosis.skipped)
+    assert diagnosis.grid.std() > 0
+    assert diagnosis.ok
