@@ -294,8 +294,7 @@ class SiameseComparator(nn.Module):
 
         Examples:
             >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
-            >>> model.score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
+            >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
             torch.Size([3, 5])
         """
         gallery, queries = self._gallery("x2", x2, x1, options)

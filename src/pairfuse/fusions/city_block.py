@@ -125,7 +125,7 @@ def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         return apply_linear((u[:, None] - v[None]).abs(), weight)
     wide = torch.promote_types(u.dtype, torch.float32)  # there is no kernel for half precision
     u, v, row = u.to(wide), v.to(wide), weight[0].to(wide)
-    scores = u.new_zeros(len(u), len(v))
+    scores = u.new_zeros(u.shape[0], v.shape[0])
     for sign, coordinates in ((1, row > 0), (-1, ~(row > 0))):  # 0 and NaN must meet NaN in u and v too
         for where in torch.split(coordinates.nonzero().squeeze(1), COORDINATES):
             size = row[where].abs()

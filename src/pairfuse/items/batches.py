@@ -119,4 +119,4 @@ def _unsqueeze(x: Tensor) -> Tensor:
 
 def expand_pairs(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Return every left row with every right row, `(N, M, D)` and `(N, M, D2)`, without a copy."""
-    return u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1)
+    return u[:, None].expand(-1, v.shape[0], -1), v[None].expand(u.shape[0], -1, -1)
