@@ -11,7 +11,7 @@ from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_sin
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._modes import eval_mode
 from pairfuse.fusions.registry import FusionSpec
-from pairfuse.gallery import Gallery, count, encode_items, make_scorer, squeeze_single_output
+from pairfuse.gallery import Gallery, as_gallery, count, encode_items, make_scorer, squeeze_single_output
 from pairfuse.heads import check_head, is_monotone_affine, make_head, refuse_probabilities
 from pairfuse.items.batches import (
     Batch,
@@ -297,8 +297,7 @@ class SiameseComparator(nn.Module):
             >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
             torch.Size([3, 5])
         """
-        gallery, queries = self._gallery("x2", x2, x1, options)
-        return gallery._scores("score_matrix", "x1", queries)
+        return as_gallery(self, "x2", x2, options)._scores("score_matrix", "x1", None if x1 is x2 and self.tied else x1)
 
     def iter_score_blocks(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Iterator[ScoreBlock]:
         """Score all pairs block by block: `Gallery(model, x2, **options).blocks(x1)`, as `score_matrix`.
@@ -309,8 +308,9 @@ class SiameseComparator(nn.Module):
             >>> sum(scores.numel() for rows, columns, scores in model.iter_score_blocks(x, x))
             10000
         """
-        gallery, queries = self._gallery("x2", x2, x1, options)
-        return gallery._blocks("iter_score_blocks", "x1", queries)
+        return as_gallery(self, "x2", x2, options)._blocks(
+            "iter_score_blocks", "x1", None if x1 is x2 and self.tied else x1
+        )
 
     def topk(
         self, queries: Items | Gallery, gallery: Items | Gallery, k: int, *, exclude_self: bool = False, **options: Any
@@ -336,8 +336,8 @@ class SiameseComparator(nn.Module):
         """
         k = check_int("topk", "k", k)
         check_top_k("topk", k, count(queries), count(gallery), exclude_self)  # before anything is encoded
-        known, rest = self._gallery("gallery", gallery, queries, options)
-        return known.topk(rest, k, exclude_self=exclude_self)
+        encoded = as_gallery(self, "gallery", gallery, options)
+        return encoded.topk(None if queries is gallery and self.tied else queries, k, exclude_self=exclude_self)
 
     def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
         """Return the scores as inner products, to serve them elsewhere: in faiss or any vector database.
@@ -367,20 +367,6 @@ class SiameseComparator(nn.Module):
         """
         with eval_mode(self) as model:
             return inner_product_form(model.fusion, model.head, origin)
-
-    def _gallery(
-        self, name: str, items: Items | Gallery, queries: Items | Gallery, options: dict[str, Any]
-    ) -> tuple[Gallery, Items | Gallery | None]:
-        """Return the gallery of the right items, and the queries: None for the gallery itself."""
-        if isinstance(items, Gallery):
-            if options:
-                raise TypeError(f"{name} is a Gallery, which has its own options: do not pass {', '.join(options)}")
-            if items.model is not self:
-                raise ValueError(f"{name} must be a Gallery of this model, got one of another model")
-            gallery = items
-        else:
-            gallery = Gallery(self, items, name=name, **options)
-        return gallery, None if queries is items and self.tied else queries
 
     def _tower(self, side: Side) -> Tower:
         """Return one side of the comparison, with the present encoder."""

@@ -1,5 +1,6 @@
 """Memory is measured: of fusions that nobody declared anything about, and exactly."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -47,6 +48,13 @@ def test_what_a_fusion_of_ones_own_holds_is_seen():
 
 def test_one_matrix_product_holds_only_the_scores():
     assert measured(pf.fusions.Product(16), nn.Linear(16, 1)).tile == Footprint(0, 0, 0, 4)
+
+
+@pytest.mark.parametrize("name", ["abs-diff", "max", "min", "symmetric", "sbert"])
+def test_distances_hold_no_number_for_each_coordinate(name):
+    """The city-block kernel is used, also in a stack: some numbers a pair, not 64 of them."""
+    fusion = pf.make_fusion(name, 64)
+    assert measured(fusion, nn.Linear(fusion.out_features, 1), 64).tile.pair <= 5 * 4
 
 
 def test_a_budget_holds_for_a_fusion_of_ones_own():
