@@ -1,7 +1,10 @@
 """Probabilities: in eval mode, in batches, without a trace."""
 
+import copy
+
 import pytest
 import torch
+from small_encoders import convnet, count_calls
 from torch import nn
 
 import pairfuse as pf
