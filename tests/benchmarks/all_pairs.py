@@ -248,7 +248,7 @@ def table(device: str) -> None:
         sides = [row.ours, row.theirs, *([row.by_onednn] if row.by_onednn else [])]
         ours, *others = median_of(row.rounds, *(lambda side=side: seconds(side, device) for side in sides))
         numbers = [text for other in others for text in (short(other * 1e3), short(other / ours))]
-        cells = row.what, short(ours * 1e3), row.beside, *(numbers + ["", ""])[:4]
+        cells = row.what, short(ours * 1e3), row.beside, *numbers, *[""] * (4 - len(numbers))
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
