@@ -84,11 +84,116 @@ TESTING = [
     Mutant("testing/behavior.py", "torch.equal(after, kept)", "after.shape == kept.shape", "in-place changes"),
     Mutant("testing/strategies.py", "b = a.flip(0)", "b = a + 1", "no permuted pairs"),
 ]
-# The files below are being redesigned: their faults are to be written with them.
-ITEMS: list[Mutant] = []
-FUSIONS: list[Mutant] = []
-SCORING: list[Mutant] = []
-GALLERY: list[Mutant] = []
+MODES = [
+    Mutant(
+        "_modes.py",
+        "twin.__dict__.update(vars(module), training=False)",
+        "twin.__dict__.update(vars(module))",
+        "train mode",
+    ),
+    Mutant("_modes.py", "module.__dict__[name] = value", "pass", "attributes that a forward sets are lost"),
+    Mutant("_modes.py", "if borrowed.callers == 0:", "if True:", "the first of several callers switches back"),
+    Mutant("_modes.py", "type(module).train is nn.Module.train", "True", "views of modules with a train of their own"),
+    Mutant("_modes.py", "parts = [value.__self__]", "parts = []", "views of modules that hold their own methods"),
+    Mutant("_modes.py", "parts = [*value]", "parts = []", "views of modules that hold their parts in lists"),
+]
+FUSIONS = [
+    Mutant(
+        "fusions/base.py",
+        "depth_in(cls, name) <= depth",
+        "depth_in(cls, name) <= 99",
+        "a parent's algebra for any fuse",
+    ),
+    Mutant("fusions/separable.py", '< depth_in(cls, "fuse"):', "< -1:", "new terms with an old fuse"),
+    Mutant(
+        "fusions/separable.py",
+        "a is None or b is None for a, b",
+        "a is None and b is None for a, b",
+        "additive is wrong",
+    ),
+    Mutant("fusions/separable.py", "product.sum(-1) if self.summed else product", "product.sum(-1)", "sums everywhere"),
+    Mutant("fusions/elementwise.py", "return u.square(), -2 * u, None", "return u.square(), 2 * u, None", "(u + v)²"),
+    Mutant("fusions/elementwise.py", "    translation_invariant = True\n", "", "large offsets spoil the rounding"),
+    Mutant("fusions/additive.py", "return None, -v", "return None, v", "a sum instead of a difference"),
+    Mutant("fusions/quadratic.py", "return u @ _symmetric(self.p)", "return u @ self.p", "an asymmetric P"),
+    Mutant("fusions/quadratic.py", "- _form(u - v, self.p)", "+ _form(u - v, self.p)", "a wrong sign in fuse"),
+    Mutant("fusions/city_block.py", "(-1, ~(row > 0))", "(-1, row < 0)", "zero weights hide NaN"),
+    Mutant("fusions/city_block.py", "gradients or len(weight) > 1", "len(weight) > 1", "no gradient of a zero weight"),
+    Mutant("fusions/city_block.py", "-weighted_distances(u", "weighted_distances(u", "min scored as max"),
+    Mutant("fusions/stack.py", "any(part.spans_sum for part", "all(part.spans_sum for part", "u + v in a stack unseen"),
+    Mutant(
+        "fusions/wrappers.py",
+        "self.additive = fusion._balanced",
+        "self.additive = fusion.additive",
+        "Diff made symmetric",
+    ),
+    Mutant(
+        "fusions/low_rank.py", "super().fast_path and is_linear(self.out)", "super().fast_path", "an adapter bypassed"
+    ),
+    Mutant("fusions/ntn.py", "if not is_linear(self.linear):", "if False:", "an adapter bypassed"),
+    Mutant("fusions/cosine.py", "eps=self.eps).to(u.dtype),)", "eps=1.0).to(u.dtype),)", "short vectors in factors"),
+]
+SCORING = [
+    Mutant("_layers.py", "any(getattr(m, hooks) for hooks in _HOOKS)", "False", "hooks bypassed"),
+    Mutant("_layers.py", '{"fuse", "forward", "left", "right"} & vars(m).keys()', "False", "patched methods bypassed"),
+    Mutant("scoring/plan.py", "weight / 2, swapped=order)", "weight, swapped=order)", "a symmetrized fusion doubled"),
+    Mutant(
+        "scoring/plan.py", "return scores.transpose(0, 1) if swapped", "return scores if swapped", "rows for columns"
+    ),
+    Mutant("scoring/plan.py", "(u - origin, v - origin) if", "(u, v - origin) if", "one side moved"),
+    Mutant("scoring/plan.py", 'knows_fuse(fusion, "score_all")', "True", "a parent's kernel for any fuse"),
+    Mutant(
+        "scoring/plan.py", 'and knows_fuse(fusion, "translation_invariant")', "", "a parent's invariance for any fuse"
+    ),
+    Mutant("scoring/factors.py", "weight.sum(1)[:, None, None] * x", "x[None]", "a cosine without its weight"),
+    Mutant(
+        "scoring/factors.py", "sums @ weight.mT if sums.ndim == 2", "sums if sums.ndim == 2", "biases without a weight"
+    ),
+    Mutant(
+        "scoring/factors.py",
+        "lefts = [*lefts, row], [*rights, right.new_ones",
+        "lefts = [*lefts, row], [*rights, right.new_zeros",
+        "an index without rows",
+    ),
+    Mutant("scoring/footprint.py", "training=False)", "training=True)", "measuring changes statistics"),
+    Mutant("scoring/footprint.py", "isinstance(value, dict) and not hooks", "False", "measuring calls hooks"),
+    Mutant("scoring/footprint.py", "self.now -= size", "pass", "freed memory counts"),
+    Mutant("scoring/blocks.py", "some.where(good, 0).sum(0)", "some.sum(0)", "one bad row spoils the origin"),
+    Mutant("scoring/blocks.py", "scores.to(self.dtype)", "scores", "half precision is not rounded back"),
+    Mutant(
+        "scoring/blocks.py", "if has_narrow and not self.gradients:", "if False:", "half precision computed as it is"
+    ),
+    Mutant("scoring/blocks.py", "self.max_bytes - self._tile_bytes - libraries", "99 * self.max_bytes", "no budget"),
+    Mutant("scoring/topk.py", "if not values.isfinite().all():", "if values.isnan().any():", "overflows rank"),
+    Mutant("scoring/topk.py", "TopK(values, indices + start)", "TopK(values, indices)", "indices within the block"),
+    Mutant(
+        "scoring/inner_product.py", "split is None or split.rest or", "split is None or", "hidden layers in an index"
+    ),
+]
+GALLERY = [
+    Mutant("gallery.py", "if self._encoder_versions() != self._versions:", "if False:", "stale embeddings"),
+    Mutant("gallery.py", "*encoder.buffers()]", "]", "stale running statistics"),
+    Mutant("gallery.py", "if not self.model.tied:", "if False:", "right embeddings as left ones"),
+    Mutant("gallery.py", "queries.model is not self.model", "False", "embeddings of another model"),
+    Mutant("gallery.py", "    check_rows_apart(owner, head)\n", "", "a batch norm on batch statistics"),
+    Mutant("index.py", "found.indices >= 0", "found.indices >= -1", "an index that overflows"),
+]
+ITEMS = [
+    Mutant("items/reading.py", "type(order) is not SequentialSampler", "False", "items in a random order"),
+    Mutant(
+        "items/reading.py", "labeled = parts == 2 and _are_labels(given[1])", "labeled = parts == 2", "lengths dropped"
+    ),
+    Mutant(
+        "items/tower.py",
+        "keywords = isinstance(x, Mapping)",
+        "keywords = False and isinstance(x, Mapping)",
+        "no keywords",
+    ),
+    Mutant("items/batches.py", "x1.dtype == x2.dtype and", "", "two dtypes in one pass"),
+]
+# The faults of the diagnosis are to be written with it.
 DIAGNOSIS: list[Mutant] = []
 
-MUTANTS = [*XNOR, *DATA, *HEADS, *ENCODERS, *TESTING, *ITEMS, *FUSIONS, *SCORING, *GALLERY, *DIAGNOSIS]
+MUTANTS = [
+    *(*XNOR, *DATA, *HEADS, *ENCODERS, *TESTING, *MODES, *FUSIONS, *SCORING, *GALLERY, *ITEMS, *DIAGNOSIS),
+]
