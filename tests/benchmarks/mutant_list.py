@@ -84,8 +84,18 @@ TESTING = [
     Mutant("testing/behavior.py", "torch.equal(after, kept)", "after.shape == kept.shape", "in-place changes"),
     Mutant("testing/strategies.py", "b = a.flip(0)", "b = a + 1", "no permuted pairs"),
 ]
+ITEMS = [
+    Mutant("items/batches.py", "tensor[start:stop]", "tensor[start : stop + 1]", "an item twice"),
+    Mutant("items/batches.py", "part.shape[0] != parts[0].shape[0]", "False", "parts with other numbers of items"),
+    Mutant("items/batches.py", "torch.cat([x1, x2])", "torch.cat([x2, x1])", "sides swapped in the joint pass"),
+    Mutant("items/batches.py", "x1.dtype == x2.dtype and ", "", "dtypes mixed in the joint pass"),
+    Mutant("items/reading.py", "labelled = parts == 2 and", "labelled = False and", "labels go to the encoder"),
+    Mutant("items/reading.py", "if due is not None and read != due:", "if False:", "a loader that drops items"),
+    Mutant("items/tower.py", "return ndims == {self.item_ndim}", "return False", "one item taken for a batch"),
+    Mutant("items/tower.py", "embeddings.reverse()", "pass", "batches joined in the wrong order"),
+    Mutant("items/tower.py", "start += len(batch)", "start += 1", "rows overwritten"),
+]
 # The files below are being redesigned: their faults are to be written with them.
-ITEMS: list[Mutant] = []
 FUSIONS: list[Mutant] = []
 SCORING: list[Mutant] = []
 GALLERY: list[Mutant] = []
