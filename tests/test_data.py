@@ -90,7 +90,8 @@ def test_length_and_index():
     assert len(pairs) == 3
     assert len(list(pairs)) == 3
     assert len(BlackWhitePairs(length=0)) == 0
-    assert torch.equal(pairs[-1][0], pairs[2][0])
+    many = pf.data.BlackWhitePairs(20, size=1)
+    assert all(torch.equal(many[i - 20][side], many[i][side]) for i in range(20) for side in (0, 1))
     assert torch.equal(pairs[np.int64(1)][0], pairs[1][0])
     for index in (1.0, slice(2), None):
         with pytest.raises(TypeError, match="cannot be interpreted as an integer"):

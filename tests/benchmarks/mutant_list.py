@@ -65,7 +65,7 @@ HEADS = [
     Mutant(
         "heads.py", "if isinstance(last, _PROBABILITIES):", "if False:", "a head that ends in a sigmoid is accepted"
     ),
-    Mutant("heads.py", '"forward" not in vars(layer) and any(', "any(", "a patched layer counts as plain"),
+    Mutant("_layers.py", '"forward" not in vars(layer) and any(', "any(", "a patched layer counts as plain"),
 ]
 ENCODERS = [
     Mutant("encoders.py", "_drop_auxiliary_classifiers(model)\n    if", "if", "several outputs in train mode"),
@@ -179,17 +179,15 @@ GALLERY = [
     Mutant("index.py", "found.indices >= 0", "found.indices >= -1", "an index that overflows"),
 ]
 ITEMS = [
-    Mutant("items/reading.py", "type(order) is not SequentialSampler", "False", "items in a random order"),
-    Mutant(
-        "items/reading.py", "labeled = parts == 2 and _are_labels(given[1])", "labeled = parts == 2", "lengths dropped"
-    ),
-    Mutant(
-        "items/tower.py",
-        "keywords = isinstance(x, Mapping)",
-        "keywords = False and isinstance(x, Mapping)",
-        "no keywords",
-    ),
-    Mutant("items/batches.py", "x1.dtype == x2.dtype and", "", "two dtypes in one pass"),
+    Mutant("items/batches.py", "tensor[start:stop]", "tensor[start : stop + 1]", "an item twice"),
+    Mutant("items/batches.py", "part.shape[0] != parts[0].shape[0]", "False", "parts with other numbers of items"),
+    Mutant("items/batches.py", "torch.cat([x1, x2])", "torch.cat([x2, x1])", "sides swapped in the joint pass"),
+    Mutant("items/batches.py", "x1.dtype == x2.dtype and ", "", "dtypes mixed in the joint pass"),
+    Mutant("items/reading.py", "labelled = parts == 2 and", "labelled = False and", "labels go to the encoder"),
+    Mutant("items/reading.py", "if due is not None and read != due:", "if False:", "a loader that drops items"),
+    Mutant("items/tower.py", "return ndims == {self.item_ndim}", "return False", "one item taken for a batch"),
+    Mutant("items/tower.py", "embeddings.reverse()", "pass", "batches joined in the wrong order"),
+    Mutant("items/tower.py", "start += len(batch)", "start += 1", "rows overwritten"),
 ]
 # The faults of the diagnosis are to be written with it.
 DIAGNOSIS: list[Mutant] = []

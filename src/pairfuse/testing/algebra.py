@@ -121,12 +121,12 @@ def _both_sums(fusion: Fusion, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def xnor(case: FusionCase, draw: DrawFn) -> None:
-    """One linear layer tells same from different for no a ≠ b, for most, or for all, as `xnor` says."""
+    """One linear layer separates same from different for no a ≠ b, for most, or for all, as `xnor` declares."""
     _check_xnor(case, draw, "xnor")
 
 
 def xnor_with_sum(case: FusionCase, draw: DrawFn) -> None:
-    """The same beside u + v, as `xnor_with_sum` says."""
+    """The same for a layer that also reads u + v, as `xnor_with_sum` declares."""
     _check_xnor(case, draw, "xnor_with_sum")
 
 
@@ -208,7 +208,7 @@ def all_pairs(case: FusionCase, draw: DrawFn) -> None:
 
 
 def _check_xnor(case: FusionCase, draw: DrawFn, fact: str) -> None:
-    """Whether a fact is as declared: by the exact margin, and by training where there are weights."""
+    """Test a declared XNOR fact by the exact margin, and by training if the fusion has weights."""
     fusion = case.build()
     declared, trains = getattr(fusion, fact), any(True for _ in fusion.parameters())
     claim = f"it declares {fact}={declared!r}, but"
@@ -239,7 +239,7 @@ def _beside(fusion: Fusion, fact: str) -> Fusion:
 
 
 def _special_pairs(width: int) -> list[tuple[Tensor, Tensor]]:
-    """Collinear, one of them zero, opposite, permuted, free."""
+    """Pairs in special positions: one of them zero, collinear, opposite, free, permuted."""
     one, ramp = torch.ones(width, dtype=torch.float64), torch.arange(width, dtype=torch.float64)
     pairs = [(0 * one, one), (one, 2 * one), (-one, one), (one, ramp - 1), (ramp, ramp.flip(0))]
     return [(a, b) for a, b in pairs if not torch.equal(a, b)]
@@ -255,7 +255,7 @@ def _margins(fusion: Fusion, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[flo
 
 
 def _learns(fusion: Fusion, a: Tensor, b: Tensor) -> bool:
-    """Whether training the parameters of a fusion, with a linear head, makes the pairs of a and b separable."""
+    """True if training the fusion with a linear head makes the pairs of a and b separable."""
     parameters = [parameter for parameter in fusion.parameters() if parameter.requires_grad]
     if not parameters:
         return False

@@ -1,4 +1,4 @@
-"""The laws of a well-behaved module: shapes, dtypes, rows, randomness, gradients, state, compilation."""
+"""The laws of a well-behaved module: shapes, dtypes, rows, randomness, gradients, state and compilation."""
 
 import copy
 import io
@@ -22,14 +22,14 @@ from pairfuse.testing.strategies import vectors
 
 
 def declaration(case: FusionCase) -> None:
-    """It can be built and called, and every fact is declared with a value that exists and contradicts no other."""
+    """It can be built and called, and the facts that it declares are valid and consistent."""
     fusion = case.build()
     fusion.facts()
     fuse(fusion, randn(2, fusion.in_features), randn(2, fusion.in2_features, seed=1))
 
 
 def shapes(case: FusionCase, draw: DrawFn) -> None:
-    """(..., D) and (..., D2) give (..., F) under any leading dimensions, each row as if it came alone."""
+    """(..., D) and (..., D2) give (..., F) for any leading dimensions, and each row equals that row fused alone."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
     width2 = fusion.in2_features
@@ -97,7 +97,7 @@ def refuses_what_does_not_fit(case: FusionCase) -> None:
 
 
 def dtype(case: FusionCase) -> None:
-    """What goes in as a dtype comes out as this dtype, and right to its precision."""
+    """The features have the dtype of the embeddings and are accurate to its precision."""
     for kind in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         fusion = case.build().to(kind)
         u, v = randn(4, fusion.in_features, dtype=kind), randn(4, fusion.in2_features, seed=1, dtype=kind)
@@ -125,7 +125,7 @@ def leaves_inputs(case: FusionCase, draw: DrawFn) -> None:
 
 
 def deterministic(case: FusionCase) -> None:
-    """In eval mode two calls agree, whatever the global random state, and leave that state as it is."""
+    """In eval mode two calls agree for any global random state, and leave that state unchanged."""
     fusion = case.build()
     u, v = randn(4, fusion.in_features), randn(4, fusion.in2_features, seed=1)
     with torch.random.fork_rng(devices=[]):
@@ -148,7 +148,7 @@ def finite(case: FusionCase, draw: DrawFn) -> None:
 
 
 def rows(case: FusionCase, draw: DrawFn) -> None:
-    """What one pair gives does not depend on the other pairs of its batch."""
+    """The features of a pair do not depend on the other pairs of the batch."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
     size = 3 if width == 2 else 2  # not the width, which would be the business of `shapes`
@@ -164,7 +164,7 @@ def rows(case: FusionCase, draw: DrawFn) -> None:
 
 
 def large_batches(case: FusionCase) -> None:
-    """A pair gives the same in a batch of 100 as in a small one."""
+    """A pair has the same features in a batch of 100 as in a small batch."""
     fusion = case.build()
     u, v = randn(100, fusion.in_features), randn(100, fusion.in2_features, seed=1)
     many, few = fuse(fusion, u, v)[:3], fuse(fusion, u[:3], v[:3])
@@ -197,7 +197,7 @@ def gradient_at_equal(case: FusionCase, draw: DrawFn) -> None:
 
 
 def trains(case: FusionCase) -> None:
-    """Both embeddings and every parameter that requires one get a gradient other than 0, at once or after a step."""
+    """Both embeddings and every parameter that requires a gradient get a nonzero one within three steps."""
     fusion = case.build(fresh=True)
     u = randn(8, fusion.in_features).requires_grad_()
     v = randn(8, fusion.in2_features, seed=1).requires_grad_()
@@ -214,7 +214,7 @@ def trains(case: FusionCase) -> None:
 
 
 def state(case: FusionCase) -> None:
-    """Every tensor that it holds is a parameter or a buffer, so that state_dict, .to() and copies carry it."""
+    """Every tensor that it holds is a parameter or a buffer: state_dict, .to() and copies include it."""
     fusion, other = case.build(), case.build(seed=1)
     u, v = randn(3, fusion.in_features), randn(3, fusion.in2_features, seed=1)
     due = fuse(fusion, u, v)  # before the search: something may be made, or kept, at the first call
@@ -261,7 +261,7 @@ def compiles(case: FusionCase) -> None:
 
 
 def device(case: FusionCase) -> None:
-    """It computes where its inputs are: moved to another device, here torch's meta device, it gives features there."""
+    """Moved to another device (here torch's meta device), it computes there."""
     fusion = case.build().to("meta")
     u, v = randn(3, fusion.in_features).to("meta"), randn(3, fusion.in2_features).to("meta")
     where = fuse(fusion, u, v).device.type
@@ -269,7 +269,7 @@ def device(case: FusionCase) -> None:
 
 
 def _anew(fusion: Fusion) -> Callable[[Tensor, Tensor], Tensor]:
-    """A call of the fusion in code of its own: torch.compile counts the compilations of each code, and keeps them."""
+    """Wrap the fusion in a new code object: torch.compile counts and caches compilations by code object."""
 
     def call(u: Tensor, v: Tensor) -> Tensor:
         return fusion(u, v)  # type: ignore[no-any-return]
@@ -278,7 +278,7 @@ def _anew(fusion: Fusion) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _loose_tensors(module: nn.Module) -> Iterator[str]:
-    """The names of attributes that hide tensors or modules from torch."""
+    """Yield the names of attributes that hide tensors or modules from torch."""
     of_class = [item for cls in type(module).__mro__ for item in vars(cls).items()]
     for name, value in [*vars(module).items(), *of_class]:
         if name not in ("_parameters", "_buffers", "_modules") and _hides(value):
@@ -294,7 +294,7 @@ def _hides(value: Any) -> bool:
 
 
 def _can_be_found(cls: type[Fusion]) -> bool:
-    """Whether pickle finds the class by its name: not so if it was made inside a function."""
+    """True if pickle finds the class by its name. A class defined inside a function is not found."""
     found: Any = sys.modules.get(cls.__module__)
     for part in cls.__qualname__.split("."):
         found = getattr(found, part, None)
