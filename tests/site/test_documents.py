@@ -1,5 +1,6 @@
 """Every Python block in README.md and docs runs, and prints the text block that follows it, if one does."""
 
+import ast
 import html
 import re
 
@@ -7,6 +8,7 @@ import oracles
 import pytest
 import torch
 from documents import BLOCK, PAGES, ROOT, load, run_page
+from torch import nn
 
 import pairfuse as pf
 
@@ -37,13 +39,44 @@ def test_no_block_is_overlooked():
         assert len(re.findall(r"(```|~~~)\s*\{?\.?(py|python)", text)) == len(BLOCK.findall(text)), page
 
 
-def test_an_operator_takes_one_class_and_one_oracle(registry_restored, monkeypatch):
-    """The blocks of the how-to run; a class and an entry of the oracles are all that the tests of an operator need."""
+@pytest.fixture
+def how_to(registry_restored, monkeypatch):
+    """The namespace of the how-to after its blocks have run, with their outputs compared."""
     monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
-    before = set(pf.list_fusions())
-    run_page(HOW_TO)
-    (name,) = set(pf.list_fusions()) - before
-    oracle, fusion = oracles.ORACLES[name], pf.make_fusion(name, 3)
+    return run_page(HOW_TO)
+
+
+@pytest.mark.slow
+def test_a_separable_fusion_takes_fifteen_lines(how_to, monkeypatch):
+    """From the first class of the how-to alone follow fast scoring, the laws and the row of the table."""
+    block = next(block["code"] for block in BLOCK.finditer(HOW_TO.read_text()) if "class " in block["code"])
+    (written,) = [node for node in ast.parse(block).body if isinstance(node, ast.ClassDef)]
+    assert written.end_lineno - written.decorator_list[0].lineno + 1 <= 15
+    assert {node.name for node in written.body if isinstance(node, ast.FunctionDef)} == {"left", "right"}
+
+    (name,) = [ast.literal_eval(decorator.args[0]) for decorator in written.decorator_list]
+    model = pf.SiameseComparator(nn.Linear(5, 4), name).double()
+    x1, x2 = torch.randn(3, 5).double(), torch.randn(4, 5).double()
+    assert model.fusion.fast_path
+    with torch.no_grad():
+        one_by_one = torch.stack([model(x.expand(4, 5), x2) for x in x1])
+    torch.testing.assert_close(model.score_matrix(x1, x2), one_by_one)
+    assert pf.testing.check_fusion(name).ok
+
+    hooks = load("hooks")
+    row = " | ".join(hooks.fusion_row(name))
+    assert re.sub("<.*?>", "", html.unescape(row)).endswith(
+        "cos(u − v) | 64 | 0 | symmetric | no | generic | yes | Rahimi\N{NO-BREAK SPACE}2007"
+    )
+    monkeypatch.setattr(type(model.fusion), "__module__", "pairfuse.fusions.phase")  # once it ships
+    assert row.replace("[page.", "[pairfuse.fusions.phase.") in hooks.fusion_table()
+
+
+@pytest.mark.slow
+def test_an_operator_takes_one_class_and_one_oracle(how_to):
+    """The oracle of the how-to agrees with its class, and no other registered fusion lacks one but the first example."""
+    assert set(pf.list_fusions()) - set(oracles.ORACLES) == {"phase"}
+    oracle, fusion = oracles.ORACLES["chi-squared"], pf.make_fusion("chi-squared", 3)
     for seed in range(20):
         u, v = torch.randn(2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         due = [float(value) for value in oracle.values(fusion, oracles.exact(u), oracles.exact(v))]
