@@ -74,7 +74,7 @@ def test_a_separable_fusion_takes_fifteen_lines(how_to, monkeypatch):
 
 @pytest.mark.slow
 def test_an_operator_takes_one_class_and_one_oracle(how_to):
-    """The oracle of the how-to agrees with its class, and no other registered fusion lacks one but the first example."""
+    """The oracle of the how-to agrees with its class; of all names only the first example lacks one."""
     assert set(pf.list_fusions()) - set(oracles.ORACLES) == {"phase"}
     oracle, fusion = oracles.ORACLES["chi-squared"], pf.make_fusion("chi-squared", 3)
     for seed in range(20):
