@@ -263,7 +263,7 @@ def test_an_unknown_head_or_fusion():
 def test_a_width_that_cannot_be_told():
     encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     words = (
-        "cannot tell the width of the embeddings from encoder Sequential: it has none of the attributes embedding_dim, "
+        "cannot find the width of the embeddings from encoder Sequential: it has none of the attributes embedding_dim, "
         "num_features, out_features, and no nn.Linear. Pass embedding_dim=... to SiameseComparator"
     )
     with raises(ValueError, words):

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +14,10 @@ MODULE = [sys.executable, "-m", "torch.distributed.run"]
 
 def run(processes: int) -> str:
     """What process 0 prints."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    ports = [f"--nproc-per-node={processes}", f"--master-port={port}", "--master-addr=localhost"]
+    options = ["--standalone", "--local-addr=localhost", f"--nproc-per-node={processes}"]  # finds a free port by itself
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     # The exit code is not looked at: once in a while gloo aborts a process that has done its work and leaves.
-    result = subprocess.run([*MODULE, *ports, str(SCRIPT)], capture_output=True, text=True, env=environment)
+    result = subprocess.run([*MODULE, *options, str(SCRIPT)], capture_output=True, text=True, env=environment)
     found = re.search(rf"^{processes} processes: (.*)$", result.stdout, re.MULTILINE)
     assert found, result.stderr
     return found[1]

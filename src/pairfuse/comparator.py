@@ -11,7 +11,7 @@ from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_sin
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._modes import eval_mode
 from pairfuse.fusions.registry import FusionSpec
-from pairfuse.gallery import Gallery, count, encode_items, make_scorer, squeeze_single_output
+from pairfuse.gallery import Gallery, as_gallery, count, encode_items, make_scorer, squeeze_single_output
 from pairfuse.heads import check_head, is_monotone_affine, make_head, refuse_probabilities
 from pairfuse.items.batches import (
     Batch,
@@ -27,7 +27,7 @@ from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inne
 
 
 class AdditiveComparatorError(ValueError):
-    """A fusion met an affine head that cannot answer "same?" on it: most often a sum `g(u) + h(v)`."""
+    """An affine head on this fusion cannot answer "same?", most often because the fusion is a sum `g(u) + h(v)`."""
 
 
 class SiameseComparator(nn.Module):
@@ -46,32 +46,33 @@ class SiameseComparator(nn.Module):
         fusion: A `Fusion`, a registered name, or a list of either (a list is a `Stack`). The default is symmetric
             and can always tell same from different.
         head: `"linear"`, `"mlp"`, or a module from fused features `(B, F)` to logits `(B, K)` or `(B,)`. A module
-            is used as it is; the two names are initialised to suit the fusion.
-        right_encoder: An encoder of its own for `x2`.
-        embedding_dim: Width D of the embeddings, needed only where neither the encoder (`embedding_dim`,
-            `num_features`, `out_features`) nor a given `Fusion` tells, and the last `nn.Linear` is not it.
-        item_ndim: How many dimensions one item has (an image: 3), so that a single unbatched pair is accepted.
-            Taken from the encoder's `item_ndim` where that exists; each encoder's own, where there are two (set
-            the attribute on them if their inputs differ in kind). All tensors of a nested input must have as many.
+            is used as it is; the two named heads are initialized to suit the fusion.
+        right_encoder: A separate encoder for `x2`.
+        embedding_dim: Width D of the embeddings. By default it comes from the encoder (`embedding_dim`,
+            `num_features`, `out_features`), from a given `Fusion`, or from the last `nn.Linear` of the encoder.
+        item_ndim: The number of dimensions of one item (an image: 3). With it, the model also accepts a single pair
+            without a batch dimension. By default the encoder's attribute `item_ndim`, if it has one. If two encoders
+            take inputs of different kinds, set the attribute on each. All tensors of a nested input must have as many.
         joint_pass: Whether a tied encoder may run once over both sides. Pass False if it takes only batches of one
             size, such as an exported encoder.
-        allow_additive: Allow an additive fusion with an affine head: right for a ranking model such as
-            Bradley–Terry, for three or more classes that a softmax reads together ("first larger", "equal",
-            "second larger"), and for showing what goes wrong.
+        allow_additive: Allow an additive fusion with an affine head. This is right for a ranking model such as
+            Bradley–Terry, for three or more classes under one softmax ("first larger", "equal", "second larger"), and
+            for demonstrations of what goes wrong.
 
-    A fusion or head built from a name is placed where the encoder's first parameter is, in its dtype.
+    A fusion or head that is built from a name gets the device and dtype of the encoder's first parameter. Embeddings in
+    a narrower dtype, as from an encoder that uses autocast, are converted to that of the fusion and head.
 
     Shape:
         - x1, x2: `(B, ...)`, or nested mappings, tuples or lists of tensors with the batch first; one item without
-          its batch dimension where `item_ndim` is known
-        - Output: `(B,)`, or `(B, K)` where the head has K > 1 outputs; `()` or `(K,)` for an unbatched pair
+          its batch dimension if `item_ndim` is known
+        - Output: `(B,)`, or `(B, K)` if the head has K > 1 outputs; `()` or `(K,)` for an unbatched pair
 
     Raises:
         AdditiveComparatorError: The head is affine, `allow_additive` is False, and the fusion is additive or, with
             one encoder, its `xnor` is `"never"`.
         TypeError: An argument is of the wrong kind.
-        ValueError: A width or a name does not fit, inputs do not fit each other, or what an encoder or a head
-            returns has another shape than it must.
+        ValueError: A width or a name does not fit, the inputs do not fit each other, or an encoder or head returns
+            a wrong shape.
 
     References:
         Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural
@@ -211,8 +212,8 @@ class SiameseComparator(nn.Module):
         """Embed items, in the present mode and with gradients.
 
         Args:
-            x: A batch of items, or a single item where `item_ndim` is known.
-            side: Which encoder to use, where there are two.
+            x: A batch of items, or a single item if `item_ndim` is known.
+            side: Which of two encoders to use, `"left"` or `"right"`.
 
         Returns:
             Embeddings `(B, D)`; `(D,)` for a single item.
@@ -293,12 +294,10 @@ class SiameseComparator(nn.Module):
 
         Examples:
             >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
-            >>> model.score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
+            >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
             torch.Size([3, 5])
         """
-        gallery, queries = self._gallery("x2", x2, x1, options)
-        return gallery._scores("score_matrix", "x1", queries)
+        return as_gallery(self, "x2", x2, options)._scores("score_matrix", "x1", None if x1 is x2 and self.tied else x1)
 
     def iter_score_blocks(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Iterator[ScoreBlock]:
         """Score all pairs block by block: `Gallery(model, x2, **options).blocks(x1)`, as `score_matrix`.
@@ -309,8 +308,9 @@ class SiameseComparator(nn.Module):
             >>> sum(scores.numel() for rows, columns, scores in model.iter_score_blocks(x, x))
             10000
         """
-        gallery, queries = self._gallery("x2", x2, x1, options)
-        return gallery._blocks("iter_score_blocks", "x1", queries)
+        return as_gallery(self, "x2", x2, options)._blocks(
+            "iter_score_blocks", "x1", None if x1 is x2 and self.tied else x1
+        )
 
     def topk(
         self, queries: Items | Gallery, gallery: Items | Gallery, k: int, *, exclude_self: bool = False, **options: Any
@@ -336,8 +336,8 @@ class SiameseComparator(nn.Module):
         """
         k = check_int("topk", "k", k)
         check_top_k("topk", k, count(queries), count(gallery), exclude_self)  # before anything is encoded
-        known, rest = self._gallery("gallery", gallery, queries, options)
-        return known.topk(rest, k, exclude_self=exclude_self)
+        encoded = as_gallery(self, "gallery", gallery, options)
+        return encoded.topk(None if queries is gallery and self.tied else queries, k, exclude_self=exclude_self)
 
     def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
         """Return the scores as inner products, to serve them elsewhere: in faiss or any vector database.
@@ -368,22 +368,8 @@ class SiameseComparator(nn.Module):
         with eval_mode(self) as model:
             return inner_product_form(model.fusion, model.head, origin)
 
-    def _gallery(
-        self, name: str, items: Items | Gallery, queries: Items | Gallery, options: dict[str, Any]
-    ) -> tuple[Gallery, Items | Gallery | None]:
-        """Return the gallery of the right items, and the queries: None for the gallery itself."""
-        if isinstance(items, Gallery):
-            if options:
-                raise TypeError(f"{name} is a Gallery, which has its own options: do not pass {', '.join(options)}")
-            if items.model is not self:
-                raise ValueError(f"{name} must be a Gallery of this model, got one of another model")
-            gallery = items
-        else:
-            gallery = Gallery(self, items, name=name, **options)
-        return gallery, None if queries is items and self.tied else queries
-
     def _tower(self, side: Side) -> Tower:
-        """One side of the comparison, with the present encoder."""
+        """Return one side of the comparison, with the present encoder."""
         if side not in ("left", "right"):
             raise ValueError(f"side must be 'left' or 'right', got {side!r}")
         if hasattr(type(self), "unshard") and type(first_parameter(self.head)).__name__ == "DTensor":

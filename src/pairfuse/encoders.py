@@ -81,26 +81,25 @@ class Pooled(nn.Module):
 
 
 def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = None) -> nn.Module:
-    """Build a torchvision classification model whose classifier is replaced: images in, embeddings out.
+    """Build a torchvision classification model that returns embeddings.
 
-    The last linear layer is removed, or exchanged for a new one of `embedding_dim` outputs. Nothing else is
-    touched: the model keeps its class and its parameters' names. A ReLU before the last layer (as in vgg) would
-    leave embeddings that are zero in many coordinates, which `"product"` cannot compare: pass an
-    `embedding_dim` there.
+    The last linear layer is removed, or replaced by a new one with `embedding_dim` outputs. Nothing else changes: the
+    model keeps its class and the names of its parameters. If there is a ReLU before the last layer (as in vgg), pass
+    `embedding_dim`: otherwise many coordinates of the embeddings are zero, and `"product"` cannot compare them.
 
     Args:
         name: A name of `torchvision.models.list_models(module=torchvision.models)`, such as `"resnet18"`.
-        embedding_dim: Width D of a new last linear layer; without it the embedding is what the classifier saw.
+        embedding_dim: Width D of a new last linear layer; by default the embedding is the input of the classifier.
         weights: Passed to `torchvision.models.get_model`: None (random), `"DEFAULT"`, or a weights enum.
 
     Returns:
         A new module `(B, C, H, W)` → `(B, D)` for float images, with the attributes `embedding_dim` (D) and
-        `item_ndim` (3), by which `SiameseComparator` knows it.
+        `item_ndim` (3), which `SiameseComparator` reads.
 
     Raises:
         ImportError: torchvision cannot be imported.
-        TypeError: `embedding_dim` is no int.
-        ValueError: The name, or that of the weights, is unknown, or `embedding_dim` is below 1.
+        TypeError: `embedding_dim` is not an int.
+        ValueError: The name of the model or of the weights is unknown, or `embedding_dim` is below 1.
 
     References:
         He, Zhang, Ren and Sun, *Deep Residual Learning for Image Recognition*, 2015, arXiv:1512.03385, for the
@@ -122,7 +121,7 @@ def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = N
         known = models.get_model_weights(name)
         if weights.removeprefix(f"{known.__name__}.") not in known.__members__:
             raise unknown_name(f"weights of {name}", weights, known.__members__)
-    # Without weights these two families would warn of a default that is to change: say what it is.
+    # Without weights these two families warn that a default will change, so pass it explicitly.
     plain = name in ("googlenet", "inception_v3") and weights is None
     options = {"aux_logits": False, "init_weights": True} if plain else {}
     model: nn.Module = models.get_model(name, weights=weights, **options)
@@ -140,7 +139,7 @@ def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = N
 
 
 def _drop_auxiliary_classifiers(model: nn.Module) -> None:
-    """Make googlenet and inception_v3 return one tensor in train mode, not extra logits beside it."""
+    """Make googlenet and inception_v3 return one tensor in train mode, without extra logits."""
     if hasattr(model, "aux_logits"):
         setattr(model, "aux_logits", False)  # noqa: B010 (nn.Module types its attributes as modules)
         for name in ("aux1", "aux2", "AuxLogits"):

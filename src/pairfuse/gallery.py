@@ -56,9 +56,21 @@ class Gallery:
         max_bytes: int = MAX_BYTES,
         compile: bool = False,
         progress: bool = False,
-        name: str = "items",
     ) -> None:
-        _check_comparator("Gallery", model)
+        self._start(model, "items", items, batch_size, max_bytes, compile, progress)
+
+    def _start(
+        self,
+        model: nn.Module,
+        name: str,
+        items: Items,
+        batch_size: int = 256,
+        max_bytes: int = MAX_BYTES,
+        compile: bool = False,
+        progress: bool = False,
+    ) -> None:
+        if not (isinstance(model, nn.Module) and hasattr(model, "_tower")):
+            raise TypeError(f"Gallery expects model to be a SiameseComparator, got {type(model).__name__}")
         self.model: Any = model
         self.batch_size = batch_size
         self.max_bytes = check_int("Gallery", "max_bytes", max_bytes)
@@ -217,9 +229,17 @@ def count(items: "Items | Gallery") -> int | None:
     return len(items) if isinstance(items, Gallery) else known_length(items)
 
 
-def _check_comparator(owner: str, model: object) -> None:
-    if not (isinstance(model, nn.Module) and hasattr(model, "_tower")):
-        raise TypeError(f"{owner} expects model to be a SiameseComparator, got {type(model).__name__}")
+def as_gallery(model: nn.Module, name: str, items: "Items | Gallery", options: dict[str, Any]) -> Gallery:
+    """Return a gallery of a model, or make one of items, which errors name."""
+    if not isinstance(items, Gallery):
+        gallery = Gallery.__new__(Gallery)
+        gallery._start(model, name, items, **options)
+        return gallery
+    if options:
+        raise TypeError(f"{name} is a Gallery, which has its own options: do not pass {', '.join(options)}")
+    if items.model is not model:
+        raise ValueError(f"{name} must be a Gallery of this model, got one of another model")
+    return items
 
 
 @torch.no_grad()

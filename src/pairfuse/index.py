@@ -89,8 +89,9 @@ class FaissIndex:
         check_top_k("search", k, None, len(self), exclude_self=False)
         u = self._embed("queries", queries, "left", batch_size, progress)
         values, indices = self.index.search(self.form.to_query(u).float().numpy(force=True), k)
-        check_scores("search", torch.from_numpy(values))
-        return TopK(torch.from_numpy(values) + self.form.constant.float().cpu(), torch.from_numpy(indices))
+        found = TopK(torch.from_numpy(values) + self.form.constant.float().cpu(), torch.from_numpy(indices))
+        check_scores("search", found.values.where(found.indices >= 0, -torch.inf))  # faiss marks an overflow by -1
+        return found
 
     def _embed(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> torch.Tensor:
         embeddings = encode_items(self.model, name, items, side, batch_size, progress)

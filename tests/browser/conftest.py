@@ -18,6 +18,7 @@ from browser.widget import Widget
 from needs import skip_for_want_of
 
 ROOT = Path(__file__).parent.parent.parent
+PATIENCE = 600_000  # milliseconds until a step counts as hung: no measure of speed
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -90,6 +91,7 @@ def open_page(browser, address):
     def open_page(path, **options):
         context = browser.new_context(**options)
         contexts.append(context)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))

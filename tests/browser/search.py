@@ -1,8 +1,11 @@
 """The site's search, as a reader uses it."""
 
 
-def search(page, query, found, tries=8):
-    """Type a query until something that matches `found` is there: a page that still loads does not listen yet."""
+def search(page, query, found, tries=60):
+    """Type a query until something that matches `found` is there: a page that still loads does not listen yet.
+
+    It gives up after ten minutes, which no loaded machine needs.
+    """
     field = page.locator("[data-md-component=search-query]")
     for _ in range(tries):
         field.fill("")

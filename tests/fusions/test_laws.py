@@ -14,7 +14,7 @@ from pairfuse.testing import parametrize_with_checks
 from pairfuse.testing.case import FusionCase
 from pairfuse.testing.strategies import embedding_pairs, vectors
 
-EXAMPLES = 12  # find every planted fault of tests/testing/test_testing.py
+EXAMPLES = 12  # find every planted fault of tests/testing/test_checks.py
 NAMES = pf.list_fusions()
 VARIANTS = [(name, options) for name in NAMES for options in (ORACLES[name].options if name in ORACLES else [{}])]
 each_name = pytest.mark.parametrize("name", NAMES)

@@ -82,6 +82,7 @@ def loader(**options):
         (loader(batch_size=3, drop_last=True), "drop_last=True: pass drop_last=False"),
         (loader(batch_sampler=BatchSampler(SequentialSampler(ITEMS), 3, True)), "drop_last=True"),
         (DataLoader(Stream(), 3, drop_last=True), "drop_last=True"),
+        (DataLoader(Stream(), 3, num_workers=2), "num_workers=2 over an IterableDataset: pass num_workers=1"),
         (loader(batch_size=3, in_order=False), "in_order=False: pass in_order=True"),
     ],
 )
@@ -140,14 +141,14 @@ class Last(nn.Module):
 
     def forward(self, x):
         ids, lengths = x.values() if isinstance(x, dict) else x
-        return ids[:, :4] * lengths[:, None]
+        return ids[:, :4] * lengths.reshape(len(ids), -1)
 
 
 Text = namedtuple("Text", ["ids", "length"])
 
 
 def test_an_encoder_that_takes_a_pair():
-    """`(ids, lengths)` from a data set is an item with a label. All other ways to pass a pair keep both."""
+    """`(ids, lengths)` from a data set is an item with a label. All other pairs are passed on."""
     model, lengths = pf.SiameseComparator(Last(), "product"), torch.arange(1.0, 9.0)
     due = X[:, :4] * lengths[:, None]
     for items in (
@@ -155,6 +156,7 @@ def test_an_encoder_that_takes_a_pair():
         Mapped(lambda i: ((X[i], lengths[i]), 1)),
         Mapped(lambda i: {"ids": X[i], "length": lengths[i]}),
         Mapped(lambda i: Text(X[i], lengths[i])),
+        TensorDataset(X, lengths[:, None].expand(-1, 4)),
     ):
         torch.testing.assert_close(model.encode_items(items, batch_size=3), due)
     with raises(ValueError, "too many values to unpack") as error:
@@ -176,6 +178,7 @@ def test_an_encoder_that_takes_a_pair():
             lambda x: torch.nested.nested_tensor([x[0], x[1, :2]], layout=torch.jagged),
             "must be a dense tensor, got a nested one: use torch.nested.to_padded_tensor",
         ),
+        (lambda x: torch.nested.nested_tensor([x[0], x[1]]), "must be a dense tensor, got a nested one: use torch.nes"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Sparse", "ignore:.*nested")
@@ -195,11 +198,16 @@ def test_what_is_refused(make, words):
 
 
 def test_tensordict():
-    """It iterates over its rows, not over its names."""
-    thing = pytest.importorskip("tensordict").TensorDict({"a": X}, batch_size=[8])
-    for call in (MODEL.encode, MODEL.encode_items):
-        with raises(TypeError, "got TensorDict: use .to_dict()"):
-            call(thing)
+    """It iterates over its rows, not over its names; a class of tensors looks like a data set."""
+    tensordict = pytest.importorskip("tensordict")
+
+    class Fields(tensordict.TensorClass):
+        a: torch.Tensor
+
+    for thing in (tensordict.TensorDict({"a": X}, batch_size=[8]), Fields(X, batch_size=[8])):
+        for call in (MODEL.encode, MODEL.encode_items):
+            with raises(TypeError, f"got {type(thing).__name__}: use .to_dict()"):
+                call(thing)
 
 
 @pytest.mark.parametrize("mapping", [dict, UserDict, MappingProxyType])

@@ -103,10 +103,14 @@ def test_an_encoder_for_one_batch_size():
     with pytest.raises(AssertionError) as error:
         joint(X, X)
     assert error.value.__notes__ == [
-        "encoder GraphModule was given x1: shape (6, 5), joined with x2 to a batch of 12 items. For an encoder that "
-        "takes only batches of 6, such as an exported one, pass joint_pass=False to SiameseComparator"
+        "encoder GraphModule was given x1: shape (6, 5), joined with x2 to a batch of 12 items. If the encoder takes "
+        "only batches of 6, such as an exported one, pass joint_pass=False to SiameseComparator"
     ]
     torch.testing.assert_close(apart(X, X), apart.head(exported(X) ** 2).squeeze(1))
+    joint.encoder = encoder(lambda self, x: x[:6, :4])
+    with raises(ValueError, "(B, D) = (12, 4), got shape (6, 4)") as error:
+        joint(X, X)
+    assert "joined with x2 to a batch of 12 items" in error.value.__notes__[0]
 
 
 def test_a_single_item_among_many():

@@ -1,7 +1,6 @@
 """Fusions made of absolute differences, which one city-block kernel scores: |u − v|, the larger, the smaller."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,24 +15,8 @@ __all__ = ["AbsDiff", "Max", "Min"]
 COORDINATES = 64  # of one distance: several of so many are faster than one of all (measured on a CPU)
 
 
-class _CityBlock(Fusion):
-    """`a (u + v) + b |u − v|`, scored through city-block distances."""
-
-    of_sum: ClassVar[float] = 0.0
-    of_distance: ClassVar[float] = 1.0
-    symmetry, additive = "symmetric", False
-
-    @override
-    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        scores = weighted_distances(u, v, weight)
-        if self.of_sum:
-            sums = u @ weight.mT, v @ weight.mT
-            scores = self.of_sum * (sums[0][:, None] + sums[1]) + self.of_distance * scores
-        return scores
-
-
 @register_fusion("abs-diff")
-class AbsDiff(_CityBlock):
+class AbsDiff(Fusion):
     r"""Take the absolute difference coordinate by coordinate: `|u − v|`.
 
     Symmetric; width D; values in [0, ∞), all 0 for `u = v`. With tied encoders a linear layer on it can always
@@ -51,7 +34,7 @@ class AbsDiff(_CityBlock):
         tensor([2., 6.])
     """
 
-    xnor = "always"
+    symmetry, additive, xnor = "symmetric", False, "always"
     feature_means = (0.0, 2 / math.sqrt(math.pi))  # E|u − v| of a difference with variance 2
     translation_invariant = True
 
@@ -59,9 +42,13 @@ class AbsDiff(_CityBlock):
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return (u - v).abs()
 
+    @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        return weighted_distances(u, v, weight)
+
 
 @register_fusion("max")
-class Max(_CityBlock):
+class Max(Fusion):
     r"""Take the larger of the two, coordinate by coordinate: `max(u, v)`.
 
     Symmetric; width D; values among those of u and v. A linear layer on it can tell same from different for two
@@ -77,17 +64,20 @@ class Max(_CityBlock):
         tensor([ 3., -2.])
     """
 
-    xnor = "generic"
+    symmetry, additive, xnor = "symmetric", False, "generic"
     xnor_with_sum = "always"
-    of_sum, of_distance = 0.5, 0.5
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return torch.maximum(u, v)
 
+    @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        return _halves(u, v, weight, weighted_distances(u, v, weight))
+
 
 @register_fusion("min")
-class Min(_CityBlock):
+class Min(Fusion):
     r"""Take the smaller of the two, coordinate by coordinate: `min(u, v)`.
 
     Symmetric; width D; values among those of u and v. A linear layer on it can tell same from different for two
@@ -103,13 +93,16 @@ class Min(_CityBlock):
         tensor([ 1., -4.])
     """
 
-    xnor = "generic"
+    symmetry, additive, xnor = "symmetric", False, "generic"
     xnor_with_sum = "always"
-    of_sum, of_distance = 0.5, -0.5
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         return torch.minimum(u, v)
+
+    @override
+    def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        return _halves(u, v, weight, -weighted_distances(u, v, weight))
 
 
 def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
@@ -125,9 +118,14 @@ def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         return apply_linear((u[:, None] - v[None]).abs(), weight)
     wide = torch.promote_types(u.dtype, torch.float32)  # there is no kernel for half precision
     u, v, row = u.to(wide), v.to(wide), weight[0].to(wide)
-    scores = u.new_zeros(len(u), len(v))
+    scores = u.new_zeros(u.shape[0], v.shape[0])
     for sign, coordinates in ((1, row > 0), (-1, ~(row > 0))):  # 0 and NaN must meet NaN in u and v too
         for where in torch.split(coordinates.nonzero().squeeze(1), COORDINATES):
             size = row[where].abs()
             scores.add_(torch.cdist(u[:, where] * size, v[:, where] * size, p=1.0), alpha=sign)
     return scores[..., None].to(weight.dtype)
+
+
+def _halves(u: Tensor, v: Tensor, weight: Tensor, distances: Tensor) -> Tensor:
+    """max(u, v) = ½ (u + v + |u − v|), and min with a minus."""
+    return ((u @ weight.mT)[:, None] + v @ weight.mT + distances) / 2

@@ -27,7 +27,7 @@ def tensors(name: str, batch: Batch) -> list[Tensor]:
 
 
 def wrong_kind(name: str, rule: str, value: Any) -> TypeError:
-    """The error for a value that cannot be read as items, with what to do where that is known."""
+    """Return the error for a value that cannot be read as items, with advice where there is some."""
     kind, advice = type(value).__name__, ""
     if isinstance(value, PackedSequence):
         advice = "pass (padded, lengths), and call pack_padded_sequence in the encoder"
@@ -47,12 +47,12 @@ def wrong_kind(name: str, rule: str, value: Any) -> TypeError:
 
 
 def is_tensordict(value: Any) -> bool:
-    """Whether a value is a TensorDict or a tensorclass, which iterate over rows."""
+    """Return True for a TensorDict or a tensorclass, which iterate over rows."""
     return hasattr(value, "batch_size") and hasattr(value, "to_tensordict")
 
 
 def count_items(name: str, batch: Batch) -> int:
-    """The size B of a batch: the first dimension that all its tensors share."""
+    """Return the size B of a batch: the first dimension, which all its tensors share."""
     parts = tensors(name, batch)
     if not parts or any(part.ndim == 0 or part.shape[0] != parts[0].shape[0] for part in parts):
         raise ValueError(f"{name} must hold tensors with one common first dimension, the batch, got {describe(batch)}")
@@ -60,7 +60,7 @@ def count_items(name: str, batch: Batch) -> int:
 
 
 def describe(batch: Batch) -> str:
-    """The shapes in a batch, as an error shows them: `{'ids': shape (2, 7), 'mask': shape (2, 7)}`."""
+    """Return the shapes in a batch for an error: `{'ids': shape (2, 7), 'mask': shape (2, 7)}`."""
     if isinstance(batch, Tensor):
         return f"shape {tuple(batch.shape)}"
     if isinstance(batch, Mapping):
@@ -69,7 +69,7 @@ def describe(batch: Batch) -> str:
 
 
 def combine(function: Callable[..., Tensor], *batches: Batch) -> Batch:
-    """Apply `function` to the tensors that stand at the same place in every batch; keep the containers."""
+    """Apply `function` to the tensors at the same place in every batch. Keep the containers."""
     first = batches[0]
     if isinstance(first, Tensor):
         return function(*batches)
@@ -84,7 +84,7 @@ def combine(function: Callable[..., Tensor], *batches: Batch) -> Batch:
 
 
 def fit_together(x1: Batch, x2: Batch) -> bool:
-    """Whether two batches have the same containers, and tensors of the same shape, type and device."""
+    """Return True if two batches have the same containers, and tensors of the same shape, dtype and device."""
     if isinstance(x1, Tensor) and isinstance(x2, Tensor):
         return bool(x1.shape == x2.shape and x1.dtype == x2.dtype and x1.device == x2.device)
     if type(x1) is not type(x2) or isinstance(x1, Tensor):
@@ -95,17 +95,17 @@ def fit_together(x1: Batch, x2: Batch) -> bool:
 
 
 def concatenate(x1: Batch, x2: Batch) -> Batch:
-    """The items of `x1`, then those of `x2`, as one batch."""
+    """Return the items of `x1`, then those of `x2`, as one batch."""
     return combine(_cat, x1, x2)
 
 
 def add_batch_dimension(x: Batch) -> Batch:
-    """A single item as a batch of one."""
+    """Return a single item as a batch of one."""
     return combine(_unsqueeze, x)
 
 
 def take_rows(x: Batch, start: int, stop: int) -> Batch:
-    """The items from `start` up to `stop`, as a batch."""
+    """Return the items from `start` up to `stop` as a batch."""
     return combine(lambda tensor: tensor[start:stop], x)
 
 
@@ -118,5 +118,5 @@ def _unsqueeze(x: Tensor) -> Tensor:
 
 
 def expand_pairs(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Every left row beside every right row, `(N, M, D)` and `(N, M, D2)`, without a copy."""
-    return u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1)
+    """Return every left row with every right row, `(N, M, D)` and `(N, M, D2)`, without a copy."""
+    return u[:, None].expand(-1, v.shape[0], -1), v[None].expand(u.shape[0], -1, -1)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
-from pairfuse.items.batches import Batch, count_items, is_tensordict, take_rows, wrong_kind
+from pairfuse.items.batches import Batch, count_items, take_rows, wrong_kind
 
 Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 """Many items: a batch, a data set or a data loader.
@@ -28,7 +28,7 @@ tuple or `((ids, length), label)`. A tuple of one part, as a `TensorDataset` of 
 
 
 def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Batch, bool]]:
-    """The items batch by batch, each checked to be a batch, and whether labels were left out of it."""
+    """Yield the items batch by batch, each checked, and True where labels were left out."""
     if isinstance(items, (Tensor, Mapping, list, tuple)):
         for start in range(0, count_items(name, items), batch_size):
             yield take_rows(items, start, start + batch_size), False
@@ -50,22 +50,20 @@ def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Bat
 
 
 def known_length(items: Items) -> int | None:
-    """How many items there are, where that is known before they are read."""
+    """Return the number of items, or None if it is not known before they are read."""
     if isinstance(items, DataLoader):
         return None if items.batch_sampler is None else known_length(items.dataset)
     if isinstance(items, IterableDataset):
         return None
     if isinstance(items, Dataset) or _is_data_set(items):
         return len(items) if hasattr(items, "__len__") else None
-    if is_tensordict(items):
-        return None
     while isinstance(items, (Mapping, list, tuple)) and len(items) > 0:
         items = next(iter(items.values() if isinstance(items, Mapping) else items))
     return items.shape[0] if isinstance(items, Tensor) and not items.is_nested and items.ndim > 0 else None
 
 
 def count_batches(items: Items, batch_size: int) -> int | None:
-    """How many batches `read_batches` gives, where that is known before they are read."""
+    """Return the number of batches that `read_batches` yields, or None if it is not known before."""
     if isinstance(items, DataLoader):
         return None if isinstance(items.dataset, IterableDataset) else len(items)
     length = known_length(items)
@@ -73,10 +71,10 @@ def count_batches(items: Items, batch_size: int) -> int | None:
 
 
 def _is_data_set(items: Any) -> bool:
-    """Whether an object that is not torch's `Dataset` can be read as one."""
+    """Return True if an object that is not a `Dataset` of torch can be read as one."""
     reads = all(hasattr(type(items), method) for method in ("__getitem__", "__len__"))
     other = isinstance(items, (str, bytes, Tensor, Mapping, list, tuple)) or hasattr(items, "__array__")
-    return reads and not other and not is_tensordict(items)
+    return reads and not other
 
 
 def _are_labels(part: Any) -> bool:
@@ -86,9 +84,13 @@ def _are_labels(part: Any) -> bool:
 
 
 def _count_in_order(name: str, loader: DataLoader[Any]) -> int | None:
-    """How many items a loader gives, if that is known; raise unless it is known to give all of them in order."""
+    """Return how many items a loader gives, if known. Raise unless it is known to give all of them in order."""
     count, drops = None, loader.drop_last
-    if not isinstance(loader.dataset, IterableDataset):
+    if isinstance(loader.dataset, IterableDataset):
+        if loader.num_workers > 1:  # each of them gives all items, or its share
+            got = f"a DataLoader with num_workers={loader.num_workers} over an IterableDataset"
+            raise _incomplete(name, got, "pass num_workers=1")
+    else:
         total: int = len(loader.dataset)  # type: ignore[arg-type]
         sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
         order, drops = sampler, False

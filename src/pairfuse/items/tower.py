@@ -1,4 +1,4 @@
-"""One side of a comparison: an encoder, how it is called, and what is known of it."""
+"""One side of a comparison: an encoder and how it is called."""
 
 import inspect
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _WIDTH_ATTRIBUTES = ("embedding_dim", "num_features", "out_features")
 
 
 class Tower(NamedTuple):
-    """One side of a comparison: an encoder and what is known of it.
+    """One side of a comparison: an encoder and what is known about it.
 
     Attributes:
         encoder: Any module from a batch of B items to embeddings `(B, D)`. A mapping is passed as keyword arguments if
@@ -33,7 +33,7 @@ class Tower(NamedTuple):
     item_ndim: int | None
 
     def is_single(self, name: str, x: Batch) -> bool:
-        """Whether `x` is one item without its batch dimension. False if `item_ndim` is not known."""
+        """Return True if `x` is one item without its batch dimension. Always False if `item_ndim` is None."""
         if self.item_ndim is None:
             return False
         ndims = {tensor.ndim for tensor in tensors(name, x)}
@@ -70,15 +70,14 @@ class Tower(NamedTuple):
             cause = "" if isinstance(error, (torch.OutOfMemoryError, KeyError)) else hint(error)
             if cause and isinstance(error, (RuntimeError, ValueError, TypeError, AttributeError)):
                 raise ValueError(f"{owner} cannot take {name}: {str(error) or type(error).__name__}{cause}") from error
-            note = f"{owner} was given {name}: {describe(given)}"
-            if joint:
-                note += (
-                    f", joined with x2 to a batch of {items} items. For an encoder that takes only batches of "
-                    f"{items // 2}, such as an exported one, pass joint_pass=False to SiameseComparator"
-                )
-            error.add_note(note)
+            error.add_note(f"{owner} was given {name}: {describe(given)}" + (_joint_note(items) if joint else ""))
             raise
-        check_encoded(owner, embeddings, items, self.width, hint)
+        try:
+            check_encoded(owner, embeddings, items, self.width, hint)
+        except ValueError as error:
+            if joint:
+                error.add_note(f"{owner} was given {name}" + _joint_note(items))
+            raise
         return embeddings  # type: ignore[no-any-return]
 
     def encode_items(self, name: str, items: Items, *, batch_size: int, progress: bool) -> Tensor:
@@ -120,10 +119,10 @@ class Tower(NamedTuple):
 
 
 def takes_keywords(encoder: nn.Module, x: Mapping[Any, Any]) -> bool:
-    """Whether an encoder takes a mapping as keyword arguments, `encoder(**x)`, as the models of transformers do.
+    """Return True if an encoder takes a mapping as keyword arguments, `encoder(**x)`, like a model of transformers.
 
-    True if `forward(**x)` fits the signature and at least one of the keys is the name of a parameter. A wrapper that
-    passes on whatever it gets, `forward(*args, **kwargs)`, counts as the only module that it wraps.
+    This is the case if `forward(**x)` fits the signature and at least one key is the name of a parameter. For a wrapper
+    with `forward(*args, **kwargs)`, the only module that it wraps decides.
     """
     try:
         signature = inspect.signature(encoder.forward)
@@ -138,36 +137,36 @@ def takes_keywords(encoder: nn.Module, x: Mapping[Any, Any]) -> bool:
 
 
 def declared_width(encoder: nn.Module) -> int | None:
-    """The width that an encoder declares."""
+    """Return the width that an encoder declares."""
     widths = (getattr(encoder, attribute, None) for attribute in _WIDTH_ATTRIBUTES)
     return next((width for width in widths if isinstance(width, int)), None)
 
 
 def last_linear_width(encoder: nn.Module) -> int | None:
-    """The width of an encoder's last `nn.Linear`: a guess, since it need not be the last that runs."""
+    """Return the width of an encoder's last `nn.Linear`: a guess, since another layer may run last."""
     linears = [module for module in encoder.modules() if isinstance(module, nn.Linear)]
     return linears[-1].out_features if linears else None
 
 
 def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, of_fusion: int | None) -> int:
-    """The width that is given, or that the encoder declares, or that a given fusion has, or a guess."""
+    """Return the given width, or the one that the encoder declares, or that of a given fusion, or a guess."""
     for width in (embedding_dim, declared_width(encoder), of_fusion, last_linear_width(encoder)):
         if width is not None:
             return width
     raise ValueError(
-        f"cannot tell the width of the embeddings from {argument} {type(encoder).__name__}: it has none of the "
+        f"cannot find the width of the embeddings from {argument} {type(encoder).__name__}: it has none of the "
         f"attributes {', '.join(_WIDTH_ATTRIBUTES)}, and no nn.Linear. Pass embedding_dim=... to SiameseComparator, "
         "or a fusion that is built for the width, such as pairfuse.fusions.Product(64)"
     )
 
 
 def first_parameter(module: nn.Module) -> Tensor | None:
-    """The floating-point parameter that stands for a module's device and dtype."""
+    """Return the floating-point parameter that represents a module's device and dtype."""
     return next((parameter for parameter in module.parameters() if parameter.is_floating_point()), None)
 
 
 def _join(embeddings: list[Tensor]) -> Tensor:
-    """All rows as one tensor. Each batch is freed as soon as it is copied, so that memory is not needed twice."""
+    """Join all rows. Each batch is freed as soon as it is copied, so memory is not needed twice."""
     joined = embeddings[0].new_empty(sum(map(len, embeddings)), embeddings[0].shape[1])
     embeddings.reverse()
     start = 0
@@ -178,8 +177,15 @@ def _join(embeddings: list[Tensor]) -> Tensor:
     return joined
 
 
+def _joint_note(items: int) -> str:
+    return (
+        f", joined with x2 to a batch of {items} items. If the encoder takes only batches of {items // 2}, such as an "
+        "exported one, pass joint_pass=False to SiameseComparator"
+    )
+
+
 def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None) -> str:
-    """What is probably wrong with an input that an encoder could not take, or "" if that is not known."""
+    """Return the probable reason why an encoder could not take an input, or "" if it is not known."""
     if isinstance(given, (list, tuple)):
         return (
             f". {name} is {describe(given)}: if the encoder takes only the first, pass that alone (a data set without "
@@ -195,7 +201,7 @@ def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None)
     if given.dtype == torch.uint8:
         return f". {name} is of dtype uint8: convert images to float in [0, 1] first, as in {name}.float() / 255"
     parameter = first_parameter(tower.encoder)
-    of_dtype = given.is_floating_point() or any(words in str(error) for words in ("type", "not implemented for"))
+    of_dtype = any(words in str(error) for words in ("type", "not implemented for"))
     if parameter is not None and of_dtype and given.dtype != parameter.dtype:
         return f". {name} is of dtype {given.dtype}, the encoder of {parameter.dtype}: convert one to the other"
     if tower.item_ndim is None and given.ndim in (1, 3):

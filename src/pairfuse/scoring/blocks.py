@@ -72,13 +72,14 @@ class Scorer:
         self.max_bytes = max_bytes
         self.compile = compile
         self.progress = progress
-        origin = _middle(v, self.compute_dtype) if len(v) and u.shape[1] == v.shape[1] else None
+        one_width = u.shape[1] == v.shape[1]
+        origin = _middle(v if self._unlimited else _some(v), self.compute_dtype) if one_width else None
         self.plan = Plan(fusion, head, origin, split=self.compute_dtype == wide)
 
     def blocks(self, rows: int | None = None, columns: int | None = None) -> Iterator[ScoreBlock]:
         """Iterate over all scores, `(n, m, K)` each, row by row, with at most so many rows and columns."""
-        height, width = self.block_size(rows or len(self.u), columns or len(self.v))
-        starts, ends = range(0, len(self.u), height), range(0, len(self.v), width)
+        height, width = self.block_size(rows or self.u.shape[0], columns or self.v.shape[0])
+        starts, ends = range(0, self.u.shape[0], height), range(0, self.v.shape[0], width)
         corners = ((i, j) for i in starts for j in ends)
         steps = show_progress(corners, "scoring", len(starts) * len(ends)) if self.progress else corners
         places = ((_slice(i, height, self.u), _slice(j, width, self.v)) for i, j in steps)
@@ -86,8 +87,8 @@ class Scorer:
 
     def matrix(self) -> Tensor:
         """Return all scores `(N, M, K)`, with gradients where they are wanted; then the budget is ignored."""
-        everything = slice(0, len(self.u)), slice(0, len(self.v))
-        if self._unlimited or len(self.u) == 0 or len(self.v) == 0:
+        everything = slice(0, self.u.shape[0]), slice(0, self.v.shape[0])
+        if self._unlimited or self.u.numel() == 0 or self.v.numel() == 0:
             return self._block(*everything)
         scores: Tensor | None = None
         for rows, columns, block in self.blocks():
@@ -95,7 +96,7 @@ class Scorer:
                 scores = block
                 continue
             if scores is None:
-                scores = block.new_empty(len(self.u), len(self.v), block.shape[-1])
+                scores = block.new_empty(self.u.shape[0], self.v.shape[0], block.shape[-1])
             scores[rows, columns] = block
         assert scores is not None
         return scores
@@ -104,19 +105,19 @@ class Scorer:
         u, v = self.u[rows].to(self.compute_dtype), self.v[columns].to(self.compute_dtype)
         with _without_autocast(u.device):
             factors = self.plan.factors(u, v)
-            if len(u) == 0 or len(v) == 0 or self._is_one_tile:
+            if self._unlimited or u.numel() == 0 or v.numel() == 0 or self._is_one_tile:
                 scores = self._tile(u, v, factors)
                 return self._block(rows, columns) if scores is None else scores.to(self.dtype)
             table: Tensor | None = None
-            height, width = self._tile_size(len(u), len(v))
-            for i in range(0, len(u), height):
-                for j in range(0, len(v), width):
+            height, width = self._tile_size(u.shape[0], v.shape[0])
+            for i in range(0, u.shape[0], height):
+                for j in range(0, v.shape[0], width):
                     at = slice(i, i + height), slice(j, j + width)
                     scores = self._tile(u[at[0]], v[at[1]], [x.block(*at) for x in factors])
                     if scores is None:
                         return self._block(rows, columns)
                     if table is None:
-                        table = scores.new_empty(len(u), len(v), scores.shape[-1], dtype=self.dtype)
+                        table = scores.new_empty(u.shape[0], v.shape[0], scores.shape[-1], dtype=self.dtype)
                     table[at] = scores
         assert table is not None
         return table
@@ -193,7 +194,7 @@ class Scorer:
 
     def block_size(self, rows: int, columns: int) -> tuple[int, int]:
         """Return how many rows and columns, at most so many, a block may have."""
-        rows, columns = min(rows, len(self.u)), min(columns, len(self.v))
+        rows, columns = min(rows, self.u.shape[0]), min(columns, self.v.shape[0])
         if self._least_bytes > self.max_bytes:
             raise ValueError(
                 f"max_bytes={self.max_bytes} is too small for a single pair of {type(self.plan.fusion).__name__}, "
@@ -215,9 +216,13 @@ def _slice(start: int, length: int, items: Tensor) -> slice:
     return slice(start, min(start + length, len(items)))
 
 
+def _some(v: Tensor) -> Tensor:
+    return v[:: max(1, v.shape[0] // SAMPLE)]
+
+
 def _middle(v: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the mean of some right embeddings; one bad row must not spoil the others."""
-    some = v.detach()[:: max(1, len(v) // SAMPLE)].to(dtype)
+    some = v.detach().to(dtype)
     good = some.isfinite().all(1, keepdim=True)
     return some.where(good, 0).sum(0) / good.sum().clamp(min=1)
 

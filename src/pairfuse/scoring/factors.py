@@ -49,7 +49,7 @@ def factors_of(fusion: Separable, u: Tensor, v: Tensor, weight: Tensor, *, swapp
     rows: list[Tensor] = []
     columns: list[Tensor] = []
     for a, b in fusion.pair_terms(*terms):
-        for x, items in ((a, len(u)), (b, len(v))):
+        for x, items in ((a, u.shape[0]), (b, v.shape[0])):
             _check_term(fusion, x, items, len(weight[0]))
         if a is None or b is None:
             alone = rows if b is None else columns
@@ -65,7 +65,7 @@ def factors_of(fusion: Separable, u: Tensor, v: Tensor, weight: Tensor, *, swapp
             lefts.append((a * weight[:, None, :, None]).flatten(2))
             rights.append(b.flatten(1))
     if not lefts:
-        lefts, rights = [u.new_empty(len(weight), len(u), 0)], [v.new_empty(len(v), 0)]
+        lefts, rights = [u.new_empty(len(weight), u.shape[0], 0)], [v.new_empty(v.shape[0], 0)]
     return Factors(_side_by_side(lefts), _side_by_side(rights)[None], _total(rows), _total(columns))
 
 

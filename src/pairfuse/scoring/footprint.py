@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from pairfuse.scoring.plan import Plan
 
-FEW, MORE = 4, 8  # rows, and columns, of the sets that are measured
+FEW, MORE = 2, 4  # rows, and columns, of the sets that are measured
 
 
 class Footprint(NamedTuple):
@@ -56,7 +56,13 @@ class _Key:
 def _cached(given: _Key) -> Footprints:
     _, width, width2, dtype, device = given.key
     plan, given.plan = given.plan, None  # type: ignore[assignment]  # the cache must not keep it alive
-    still = _still(plan, {})
+    try:
+        return _measure(_still(plan, {}, hooks=False), width, width2, dtype, device)
+    except Exception:  # a hook may be needed, such as one that computes a weight
+        return _measure(_still(plan, {}, hooks=True), width, width2, dtype, device)
+
+
+def _measure(still: Any, width: int, width2: int, dtype: torch.dtype, device: torch.device) -> Footprints:
     peaks: list[tuple[int, int]] = []
     with torch.no_grad():
         for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE)):
@@ -115,18 +121,20 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now -= size
 
 
-def _still(module: nn.Module, twins: dict[int, Any]) -> Any:
+def _still(module: nn.Module, twins: dict[int, Any], *, hooks: bool) -> Any:
     """A copy of a module that shares its weights, in eval mode and without hooks: measuring it changes nothing."""
     if id(module) not in twins:
         twin = twins[id(module)] = object.__new__(type(module))
         twin.__dict__ = dict(vars(module), training=False)
         for name, value in vars(module).items():
-            if name.endswith("_hooks") and isinstance(value, dict):
+            if name.endswith("_hooks") and isinstance(value, dict) and not hooks:
                 twin.__dict__[name] = type(value)()
-        twin._modules = {name: part and _still(part, twins) for name, part in module._modules.items()}
+        twin._modules = {name: part and _still(part, twins, hooks=hooks) for name, part in module._modules.items()}
         if isinstance(module, Plan):
             for name in ("pair_by_pair", "features_first", "direct"):
-                leaves = [leaf._replace(fusion=_still(leaf.fusion, twins)) for leaf in getattr(module, name)]
+                leaves = [
+                    leaf._replace(fusion=_still(leaf.fusion, twins, hooks=hooks)) for leaf in getattr(module, name)
+                ]
                 setattr(twin, name, leaves)
     return twins[id(module)]
 

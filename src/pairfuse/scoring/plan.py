@@ -108,8 +108,8 @@ class Plan(nn.Module):
         """Compute what is needed once per item: of all direct leaves and the bias, then of each features-first leaf."""
         parts = [leaf_factors(leaf, u, v, self.origin) for leaf in self.direct]
         if parts and self.bias is not None:
-            nothing = u.new_empty(len(self.bias), len(u), 0), v.new_empty(1, len(v), 0)
-            parts.append(Factors(*nothing, self.bias.expand(len(u), -1)))
+            nothing = u.new_empty(len(self.bias), u.shape[0], 0), v.new_empty(1, v.shape[0], 0)
+            parts.append(Factors(*nothing, self.bias.expand(u.shape[0], -1)))
         ones = [torch.eye(leaf.fusion.out_features).to(u) for leaf in self.features_first]
         first = [
             leaf_factors(leaf, u, v, self.origin, one) for leaf, one in zip(self.features_first, ones, strict=True)
@@ -120,12 +120,12 @@ class Plan(nn.Module):
     def forward(self, u: Tensor, v: Tensor, factors: list[Factors]) -> Tensor:
         """Return the logits of all pairs of `(n, D)` and `(m, D2)`, given their factors: `(n, m, K)`."""
         if self.weight is None:
-            return self._table(self.head(self.fusion(*expand_pairs(u, v)).flatten(0, 1)), len(u), len(v))
+            return self._table(self.head(self.fusion(*expand_pairs(u, v)).flatten(0, 1)), u.shape[0], v.shape[0])
         scores = [self._score_leaf(leaf, u, v) for leaf in self.pair_by_pair]
         if self.direct:
             scores.append(score_pairs(factors[0]))
         elif self.bias is not None:
-            scores.append(self.bias.expand(len(u), len(v), -1))
+            scores.append(self.bias.expand(u.shape[0], v.shape[0], -1))
         for part, leaf in zip(factors[len(factors) - len(self.features_first) :], self.features_first, strict=True):
             scores.append(apply_linear(score_pairs(part), leaf.weight))
         hidden = sum(scores[1:], start=scores[0])  # (n, m, H)
@@ -135,7 +135,7 @@ class Plan(nn.Module):
         if self.last is not None:
             bias: Any = 0 if self.last.bias is None else self.last.bias
             rows = apply_linear(rows, self.last.weight) + bias
-        return self._table(rows, len(u), len(v))
+        return self._table(rows, u.shape[0], v.shape[0])
 
     def _score_leaf(self, leaf: Leaf, u: Tensor, v: Tensor) -> Tensor:
         """Apply the linear layer to a leaf on every pair, by its own kernel where it has one."""
