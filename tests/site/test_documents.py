@@ -2,7 +2,10 @@
 
 import ast
 import html
+import os
 import re
+import subprocess
+import sys
 
 import oracles
 import pytest
@@ -39,16 +42,11 @@ def test_no_block_is_overlooked():
         assert len(re.findall(r"(```|~~~)\s*\{?\.?(py|python)", text)) == len(BLOCK.findall(text)), page
 
 
-@pytest.fixture
-def how_to(registry_restored, monkeypatch):
-    """The namespace of the how-to after its blocks have run, with their outputs compared."""
-    monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
-    return run_page(HOW_TO)
-
-
 @pytest.mark.slow
-def test_a_separable_fusion_takes_fifteen_lines(how_to, monkeypatch):
+def test_a_separable_fusion_takes_fifteen_lines(registry_restored, monkeypatch):
     """From the first class of the how-to alone follow fast scoring, the laws and the row of the table."""
+    monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
+    run_page(HOW_TO)
     block = next(block["code"] for block in BLOCK.finditer(HOW_TO.read_text()) if "class " in block["code"])
     (written,) = [node for node in ast.parse(block).body if isinstance(node, ast.ClassDef)]
     assert written.end_lineno - written.decorator_list[0].lineno + 1 <= 15
@@ -73,15 +71,36 @@ def test_a_separable_fusion_takes_fifteen_lines(how_to, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_operator_takes_one_class_and_one_oracle(how_to):
-    """The oracle of the how-to agrees with its class; of all names only the first example lacks one."""
-    assert set(pf.list_fusions()) - set(oracles.ORACLES) == {"phase"}
-    oracle, fusion = oracles.ORACLES["chi-squared"], pf.make_fusion("chi-squared", 3)
-    for seed in range(20):
-        u, v = torch.randn(2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        due = [float(value) for value in oracle.values(fusion, oracles.exact(u), oracles.exact(v))]
-        torch.testing.assert_close(fusion(u, v), torch.tensor(due, dtype=torch.float64))
-        assert (pf.xnor_margin(fusion, u, v) > 0) == oracle.learns_xnor(oracles.exact(u), oracles.exact(v))
+@pytest.mark.parametrize("has_oracle", [False, True])
+def test_an_operator_takes_one_class_and_one_oracle(has_oracle, tmp_path):
+    """The tests of all fusions, with that of the how-to among them: only its oracle is missed, and with it all pass."""
+    blocks = [block["code"] for block in BLOCK.finditer(HOW_TO.read_text())]
+    (of_class,) = [code for code in blocks if '@pf.register_fusion("chi-squared")' in code]
+    (of_oracle,) = [code for code in blocks if 'ORACLES["chi-squared"]' in code]
+    of_class = of_class[: of_class.index("\n\n\nreport")]
+    (tmp_path / "operator_plugin.py").write_text(
+        f"import pairfuse as pf\n{of_class}\n{of_oracle if has_oracle else ''}"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "operator_plugin", "-k", "chi-squared or of_the_page"]
+    command += ["--tb=line", *(f"tests/{part}" for part in ("fusions", "scoring", "xnor", "test_learning.py"))]
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        [*command, "tests/site/test_xor_maths.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.search(r"\d\d passed", run.stdout), run.stdout + run.stderr
+    if has_oracle:
+        assert run.returncode == 0, run.stdout
+    else:
+        failed = re.findall(r"^FAILED .*$", run.stdout, re.MULTILINE)
+        reasons = re.findall(r"^E .*(?:Error|Failed).*$", run.stdout, re.MULTILINE)
+        assert any("test_has_an_oracle" in line for line in failed), run.stdout
+        assert len(reasons) >= len(failed)
+        assert all("KeyError: 'chi-squared'" in line or "oracle for 'chi-squared'" in line for line in reasons), reasons
 
 
 def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
