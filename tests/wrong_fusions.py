@@ -2,9 +2,9 @@
 
 import torch
 from torch import nn
+from wrong_terms import TermsInFloat64, TermsOfOneRow, TermsWithoutGradient, WrongTerms
 
 import pairfuse as pf
-from pairfuse.fusions import Separable
 
 
 class Good(pf.Fusion):
@@ -93,37 +93,6 @@ class ReadsNoSum(Good):
 
 class WrongContrast(Good):
     feature_means = (0.0, 1.0)
-
-
-class GoodSeparable(Separable):
-    symmetry, xnor = "symmetric", "generic"
-
-    def left(self, u):
-        return (u,)
-
-    def right(self, v):
-        return (v,)
-
-    def fuse(self, u, v):
-        return u * v
-
-
-class WrongTerms(GoodSeparable):
-    def right(self, v):
-        return (v + 1,)
-
-    def fuse(self, u, v):
-        return u * v
-
-
-class TermsOfOneRow(GoodSeparable):
-    """Right for one pair of embeddings, wrong under other leading dimensions."""
-
-    def left(self, u):
-        return (u if u.ndim == 2 else 2 * u,)
-
-    def fuse(self, u, v):
-        return u * v
 
 
 class ClaimsTranslation(Good):
@@ -282,22 +251,6 @@ class MadeOnTheCPU(Good):
 class WrongForAllPairs(Good):
     def score_all(self, u, v, weight):
         return super().score_all(u, v, weight) + (0 if u.requires_grad else 1)
-
-    def fuse(self, u, v):
-        return u * v
-
-
-class TermsWithoutGradient(GoodSeparable):
-    def left(self, u):
-        return (u.detach(),)
-
-    def fuse(self, u, v):
-        return u * v
-
-
-class TermsInFloat64(GoodSeparable):
-    def left(self, u):
-        return (u.double(),)
 
     def fuse(self, u, v):
         return u * v

@@ -5,7 +5,8 @@
     python -m tests.benchmarks.all_pairs --device cuda
     python -m tests.benchmarks.all_pairs --draw docs/images/all_pairs.png
 
-Both sides of a row are measured in turn, and the table holds medians.
+The sides of a row are measured in turn, and the table holds medians. On a CPU, rows that are one matrix product are
+compared with that product by both libraries that torch brings: `@` calls MKL for float32, pairfuse calls oneDNN.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from torchmetrics import functional as metrics
 
 import pairfuse as pf
+from pairfuse.scoring.products import _has_onednn, products_of_rows
 from tests.benchmarks.overhead import median_of
 
 ITEMS, WIDTH = 2048, 256
@@ -34,13 +36,14 @@ HIDDEN = 64
 
 
 class Row(NamedTuple):
-    """What pairfuse does, beside what does the same or a part of it."""
+    """Work of pairfuse, compared with work that does the same or a part of it."""
 
     what: str
     ours: Callable[[], Any]
     beside: str
     theirs: Callable[[], Any]
     rounds: int = 9
+    by_onednn: Callable[[], Any] | None = None  # the same matrix product as `theirs`, by oneDNN
 
 
 def build(fusion: Any, head: str = "linear", width: int = WIDTH, device: str = "cpu") -> pf.SiameseComparator:
@@ -55,6 +58,11 @@ def by_hand(model: pf.SiameseComparator, u: Tensor, v: Tensor) -> Tensor:
     pairs = u[:, None].expand(-1, len(v), -1), v[None].expand(len(u), -1, -1)
     logits: Tensor = model.head(model.fusion(*pairs))
     return logits
+
+
+def onednn(u: Tensor, v: Tensor) -> Callable[[], Any] | None:
+    """The product `u @ v.T` by oneDNN, where this torch has it."""
+    return (lambda: products_of_rows(u, v)) if u.device.type == "cpu" and _has_onednn() else None
 
 
 class Encoded(torch.utils.data.DataLoader[Tensor]):
@@ -72,9 +80,10 @@ def matrix_rows(u: Tensor, v: Tensor) -> list[Row]:
     def row(fusion: Any, beside: str, theirs: Callable[[], Any], head: str = "linear", **options: Any) -> Row:
         model = build(fusion, head, device=device)
         rounds = options.pop("rounds", 9)
+        by_onednn = onednn(u, v) if beside == "`u @ v.T`" else None
         name = " + ".join(fusion) if isinstance(fusion, list) else fusion
         kind = f"{name}, {'linear' if head == 'linear' else f'MLP({HIDDEN})'}{', compiled' if options else ''}"
-        return Row(kind, lambda: model.score_embeddings(u, v, **options), beside, theirs, rounds)
+        return Row(kind, lambda: model.score_embeddings(u, v, **options), beside, theirs, rounds, by_onednn)
 
     def hand(fusion: str, head: str = "linear") -> Callable[[], Any]:
         model = build(fusion, head, device=device)
@@ -188,7 +197,7 @@ def search_rows(device: str) -> list[Row]:
 
     what = f"top {K}, product, linear"
     rows = [
-        Row(what, ours, "`q @ g.T` alone", lambda: weighted @ g.T),
+        Row(what, ours, "`q @ g.T` alone", lambda: weighted @ g.T, 9, onednn(weighted, g)),
         Row(what, ours, "`q @ g.T` alone, 2,048 columns at a time", blocks),
         Row(what, ours, "`(q @ g.T).topk(10)`", lambda: (weighted @ g.T).topk(K), 3),
     ]
@@ -232,13 +241,14 @@ def table(device: str) -> None:
         f"{ITEMS:,} × {ITEMS:,} pairs of width {WIDTH}; search: {QUERIES:,} queries, a gallery of {GALLERY:,}, width "
         f"{SEARCH_WIDTH}. float32, {threads}, torch {torch.__version__.partition('+')[0]}, faiss {faiss.__version__}.\n"
     )
-    print("| pairfuse | ms | beside | ms | times as long |\n|---|---|---|---|---|")
+    print("| pairfuse | ms | compared with | ms | times as long | by oneDNN, ms | times as long |")
+    print("|---|---|---|---|---|---|---|")
     rows = [*matrix_rows(u, v), *(peer_rows(u, v) if device == "cpu" else []), *search_rows(device)]
     for row in rows:
-        ours, theirs = median_of(
-            row.rounds, lambda r=row: seconds(r.ours, device), lambda r=row: seconds(r.theirs, device)
-        )
-        cells = row.what, short(ours * 1e3), row.beside, short(theirs * 1e3), short(theirs / ours)
+        sides = [row.ours, row.theirs, *([row.by_onednn] if row.by_onednn else [])]
+        ours, *others = median_of(row.rounds, *(lambda side=side: seconds(side, device) for side in sides))
+        numbers = [text for other in others for text in (short(other * 1e3), short(other / ours))]
+        cells = row.what, short(ours * 1e3), row.beside, *numbers, *[""] * (4 - len(numbers))
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

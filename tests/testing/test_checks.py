@@ -307,7 +307,7 @@ def test_a_law_that_does_not_apply_is_not_collected():
     def collected(fusion):
         return {parameter.values[1].name for parameter in parametrize_with_checks([fusion]).args[1]}
 
-    assert set(LAWS) - collected("product") == {"two_widths", "spans_sum"}
+    assert set(LAWS) - collected("product") == {"two_widths", "spans_sum", "translation"}
     assert {"two_widths", "gradient_at_equal"} & collected(pf.fusions.Bilinear(3, in2_features=2)) == set()
     assert "two_widths" not in collected(lambda width: pf.fusions.Bilinear(width))
     assert collected(Undeclared) == set(LAWS)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from pairfuse._modes import eval_mode
 from pairfuse.fusions.base import Fusion, depth_in, knows_fuse
 
 Terms: TypeAlias = Sequence[Tensor | None]
@@ -86,10 +87,10 @@ class Separable(Fusion):
     @property
     def additive(self) -> bool:  # type: ignore[override]
         """True if every product has a constant side."""
-        like = next(self.parameters(), torch.empty(0))
-        sides = (like.new_zeros(1, width) for width in (self.in_features, self.in2_features))
-        with torch.no_grad():
-            left, right = (side(x) for side, x in zip((self.left, self.right), sides, strict=True))
+        like = next((p for p in self.parameters() if p.is_floating_point()), torch.empty(0))
+        with torch.no_grad(), eval_mode(self) as still:
+            left = still.left(like.new_zeros(1, self.in_features))
+            right = still.right(like.new_zeros(1, self.in2_features))
         return all(a is None or b is None for a, b in self.pair_terms(left, right))
 
     @property
