@@ -69,11 +69,12 @@ def fusion_table() -> str:
         *("name", "formula", "features", "parameters", "symmetry", "additive", "XNOR", "fast path", "paper"),
     ]
     names = [name for name in pf.list_fusions() if fusion_class(name).__module__.startswith("pairfuse.")]
-    lines = [head, ["---"] * len(head), *(_row(name) for name in names)]
+    lines = [head, ["---"] * len(head), *(fusion_row(name) for name in names)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _row(name: str) -> list[str]:
+def fusion_row(name: str) -> list[str]:
+    """What the table shows of one fusion: its facts, and the formula and the paper of its docstring."""
     fusion = fusion_class(name)
     facts, words = pf.make_fusion(name, WIDTH).facts(), {True: "yes", False: "no"}
     text = inspect.getdoc(fusion) or ""

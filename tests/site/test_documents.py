@@ -1,12 +1,17 @@
 """Every Python block in README.md and docs runs, and prints the text block that follows it, if one does."""
 
+import ast
 import html
+import os
 import re
+import subprocess
+import sys
 
 import oracles
 import pytest
 import torch
 from documents import BLOCK, PAGES, ROOT, load, run_page
+from torch import nn
 
 import pairfuse as pf
 
@@ -37,18 +42,65 @@ def test_no_block_is_overlooked():
         assert len(re.findall(r"(```|~~~)\s*\{?\.?(py|python)", text)) == len(BLOCK.findall(text)), page
 
 
-def test_an_operator_takes_one_class_and_one_oracle(registry_restored, monkeypatch):
-    """The blocks of the how-to run; a class and an entry of the oracles are all that the tests of an operator need."""
+@pytest.mark.slow
+def test_a_separable_fusion_takes_fifteen_lines(registry_restored, monkeypatch):
+    """From the first class of the how-to alone follow fast scoring, the laws and the row of the table."""
     monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
-    before = set(pf.list_fusions())
     run_page(HOW_TO)
-    (name,) = set(pf.list_fusions()) - before
-    oracle, fusion = oracles.ORACLES[name], pf.make_fusion(name, 3)
-    for seed in range(20):
-        u, v = torch.randn(2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        due = [float(value) for value in oracle.values(fusion, oracles.exact(u), oracles.exact(v))]
-        torch.testing.assert_close(fusion(u, v), torch.tensor(due, dtype=torch.float64))
-        assert (pf.xnor_margin(fusion, u, v) > 0) == oracle.learns_xnor(oracles.exact(u), oracles.exact(v))
+    block = next(block["code"] for block in BLOCK.finditer(HOW_TO.read_text()) if "class " in block["code"])
+    (written,) = [node for node in ast.parse(block).body if isinstance(node, ast.ClassDef)]
+    assert written.end_lineno - written.decorator_list[0].lineno + 1 <= 15
+    assert {node.name for node in written.body if isinstance(node, ast.FunctionDef)} == {"left", "right"}
+
+    (name,) = [ast.literal_eval(decorator.args[0]) for decorator in written.decorator_list]
+    model = pf.SiameseComparator(nn.Linear(5, 4), name).double()
+    x1, x2 = torch.randn(3, 5).double(), torch.randn(4, 5).double()
+    assert model.fusion.fast_path
+    with torch.no_grad():
+        one_by_one = torch.stack([model(x.expand(4, 5), x2) for x in x1])
+    torch.testing.assert_close(model.score_matrix(x1, x2), one_by_one)
+    assert pf.testing.check_fusion(name).ok
+
+    hooks = load("hooks")
+    row = " | ".join(hooks.fusion_row(name))
+    assert re.sub("<.*?>", "", html.unescape(row)).endswith(
+        "cos(u − v) | 64 | 0 | symmetric | no | generic | yes | Rahimi\N{NO-BREAK SPACE}2007"
+    )
+    monkeypatch.setattr(type(model.fusion), "__module__", "pairfuse.fusions.phase")  # once it ships
+    assert row.replace("[page.", "[pairfuse.fusions.phase.") in hooks.fusion_table()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_oracle", [False, True])
+def test_an_operator_takes_one_class_and_one_oracle(has_oracle, tmp_path):
+    """The tests of all fusions, with that of the how-to among them: only its oracle is missed, and with it all pass."""
+    blocks = [block["code"] for block in BLOCK.finditer(HOW_TO.read_text())]
+    (of_class,) = [code for code in blocks if '@pf.register_fusion("chi-squared")' in code]
+    (of_oracle,) = [code for code in blocks if 'ORACLES["chi-squared"]' in code]
+    of_class = of_class[: of_class.index("\n\n\nreport")]
+    (tmp_path / "operator_plugin.py").write_text(
+        f"import pairfuse as pf\n{of_class}\n{of_oracle if has_oracle else ''}"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "operator_plugin", "-k", "chi-squared or of_the_page"]
+    command += ["--tb=line", *(f"tests/{part}" for part in ("fusions", "scoring", "xnor", "test_learning.py"))]
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        [*command, "tests/site/test_xor_maths.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.search(r"\d\d passed", run.stdout), run.stdout + run.stderr
+    if has_oracle:
+        assert run.returncode == 0, run.stdout
+    else:
+        failed = re.findall(r"^FAILED .*$", run.stdout, re.MULTILINE)
+        reasons = re.findall(r"^E .*(?:Error|Failed).*$", run.stdout, re.MULTILINE)
+        assert any("test_has_an_oracle" in line for line in failed), run.stdout
+        assert len(reasons) >= len(failed)
+        assert all("KeyError: 'chi-squared'" in line or "oracle for 'chi-squared'" in line for line in reasons), reasons
 
 
 def test_the_table_of_the_fusions_is_made_from_the_registry(registry_restored):
