@@ -151,8 +151,8 @@ SCORING = [
     ),
     Mutant(
         "scoring/factors.py",
-        "lefts = [*lefts, row], [*rights, right.new_ones",
-        "lefts = [*lefts, row], [*rights, right.new_zeros",
+        "lefts, rights = [*lefts, row], [*rights, right.new_ones",
+        "lefts, rights = [*lefts, row], [*rights, right.new_zeros",
         "an index without rows",
     ),
     Mutant("scoring/footprint.py", "training=False)", "training=True)", "measuring changes statistics"),

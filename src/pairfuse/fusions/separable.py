@@ -62,7 +62,7 @@ class Separable(Fusion):
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         fused: Tensor | None = None
-        for a, b in self.pair_terms(self.left(u), self.right(v)):
+        for a, b in self._pair_terms(self.left(u), self.right(v)):
             if self.summed:
                 a, b = (x if x is None or x.ndim > u.ndim else x.unsqueeze(-2) for x in (a, b))
             product = b if a is None else a if b is None else a * b
@@ -72,7 +72,7 @@ class Separable(Fusion):
         assert fused is not None
         return fused
 
-    def pair_terms(self, left: Terms, right: Terms) -> list[tuple[Tensor | None, Tensor | None]]:
+    def _pair_terms(self, left: Terms, right: Terms) -> list[tuple[Tensor | None, Tensor | None]]:
         """Return the pairs (A_s, B_s); raise unless both sides are sequences of one length without an empty product."""
         fits = all(isinstance(side, (tuple, list)) for side in (left, right)) and len(left) == len(right) > 0
         pairs = list(zip(left, right, strict=True)) if fits else []
@@ -91,7 +91,7 @@ class Separable(Fusion):
         with torch.no_grad(), eval_mode(self) as still:
             left = still.left(like.new_zeros(1, self.in_features))
             right = still.right(like.new_zeros(1, self.in2_features))
-        return all(a is None or b is None for a, b in self.pair_terms(left, right))
+        return all(a is None or b is None for a, b in self._pair_terms(left, right))
 
     @property
     @override

@@ -48,7 +48,7 @@ def factors_of(fusion: Separable, u: Tensor, v: Tensor, weight: Tensor, *, swapp
     rights: list[Tensor] = []
     rows: list[Tensor] = []
     columns: list[Tensor] = []
-    for a, b in fusion.pair_terms(*terms):
+    for a, b in fusion._pair_terms(*terms):
         for x, items in ((a, u.shape[0]), (b, v.shape[0])):
             _check_term(fusion, x, items, len(weight[0]))
         if a is None or b is None:
