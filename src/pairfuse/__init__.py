@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pairfuse import data, encoders, fusions, index, xnor
+from pairfuse import data, encoders, fusions, index, losses, xnor
 from pairfuse.comparator import AdditiveComparatorError, SiameseComparator
 from pairfuse.fusions import Fusion, list_fusions, make_fusion, register_fusion
 from pairfuse.gallery import Gallery
@@ -27,6 +27,7 @@ __all__ = [
     "fusions",
     "index",
     "list_fusions",
+    "losses",
     "make_fusion",
     "register_fusion",
     "testing",

@@ -46,6 +46,18 @@ def check_rows_apart(owner: str, module: nn.Module) -> None:
             )
 
 
+def depends_on_batch(*modules: nn.Module) -> str | None:
+    """Name a part whose results or hooks depend on which rows are computed together; None if there is none."""
+    for part in (part for module in modules for part in module.modules()):
+        if part._backward_hooks or part._backward_pre_hooks:
+            return f"a backward hook of {type(part).__name__}"
+        is_norm = isinstance(part, nn.modules.batchnorm._BatchNorm)
+        is_random = isinstance(part, (nn.modules.dropout._DropoutNd, nn.RReLU)) and getattr(part, "p", 1) > 0
+        if part.training and (is_norm or is_random):
+            return f"{type(part).__name__} in train mode"
+    return None
+
+
 def layers_of(module: nn.Module) -> list[nn.Module]:
     """The layers of a head in order, with nested `nn.Sequential`s unrolled."""
     if isinstance(module, nn.Sequential) and is_plain(module, nn.Sequential):

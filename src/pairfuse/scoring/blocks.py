@@ -103,7 +103,7 @@ class Scorer:
 
     def _block(self, rows: slice, columns: slice) -> Tensor:
         u, v = self.u[rows].to(self.compute_dtype), self.v[columns].to(self.compute_dtype)
-        with _without_autocast(u.device):
+        with without_autocast(u.device):
             factors = self.plan.factors(u, v)
             if self._unlimited or u.numel() == 0 or v.numel() == 0 or self._is_one_tile:
                 scores = self._tile(u, v, factors)
@@ -133,13 +133,16 @@ class Scorer:
     @property
     def _unlimited(self) -> bool:
         """True if everything is computed at once: gradients keep it all, and a compiler or exporter wants one graph."""
-        return (
-            self.gradients or torch.compiler.is_compiling() or self.u.device.type == "meta" or _is_transformed(self.u)
-        )
+        return self.gradients or self.is_traced
+
+    @property
+    def is_traced(self) -> bool:
+        """True while compiling, exporting or transforming, or without numbers: everything is then one graph."""
+        return torch.compiler.is_compiling() or self.u.device.type == "meta" or _is_transformed(self.u)
 
     @cached_property
     def _measured(self) -> tuple[Footprint, Footprint]:
-        with _without_autocast(self.u.device):
+        with without_autocast(self.u.device):
             return measure(self.plan, self.u[:0].to(self.compute_dtype), self.v[:0].to(self.compute_dtype))
 
     @property
@@ -232,7 +235,7 @@ def _is_transformed(x: Tensor) -> bool:
     return torch._C._functorch.is_functorch_wrapped_tensor(x) or type(x) not in (Tensor, nn.Parameter)
 
 
-def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Scores are computed in float32, also where layers run in half precision."""
     on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if on else nullcontext()

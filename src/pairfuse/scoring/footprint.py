@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,13 @@ class Footprint(NamedTuple):
     pair: int
 
 
+class Peaks(NamedTuple):
+    """Bytes at the peak of both steps of a plan: of the factors, and of a tile, its result included."""
+
+    factors: int
+    tile: int
+
+
 class Footprints(NamedTuple):
     """The footprints of both steps of a plan: of the factors, and of a tile, its result included."""
 
@@ -32,9 +39,22 @@ class Footprints(NamedTuple):
     tile: Footprint
 
 
-def measure(plan: Plan, u: Tensor, v: Tensor) -> Footprints:
-    """Measure a plan on pairs of the widths, dtype and device of `u` and `v`."""
-    return _cached(_Key((_signature(plan), u.shape[1], v.shape[1], u.dtype, u.device), plan))
+Steps: TypeAlias = Callable[[Plan, Tensor, Tensor], Peaks]
+
+
+@torch.no_grad()
+def score_steps(plan: Plan, u: Tensor, v: Tensor) -> Peaks:
+    """Score the pairs without gradients."""
+    factors, of_factors = peak(partial(plan.factors, u, v))
+    return Peaks(of_factors, peak(partial(plan, u, v, factors))[1])
+
+
+def measure(plan: Plan, u: Tensor, v: Tensor, steps: Steps = score_steps) -> Footprints:
+    """Measure the steps of a plan, by default those of scoring, on pairs like those of `u` and `v`.
+
+    The result is cached: `steps` must be hashable, and equal only to what takes the same memory.
+    """
+    return _cached(_Key((_signature(plan), steps, u.shape[1], v.shape[1], u.dtype, u.device), plan))
 
 
 class _Key:
@@ -54,24 +74,22 @@ class _Key:
 
 @lru_cache(maxsize=256)
 def _cached(given: _Key) -> Footprints:
-    _, width, width2, dtype, device = given.key
+    _, steps, width, width2, dtype, device = given.key
     plan, given.plan = given.plan, None  # type: ignore[assignment]  # the cache must not keep it alive
     try:
-        return _measure(_still(plan, {}, hooks=False), width, width2, dtype, device)
+        return _measure(_still(plan, {}, hooks=False), steps, width, width2, dtype, device)
     except Exception:  # a hook may be needed, such as one that computes a weight
-        return _measure(_still(plan, {}, hooks=True), width, width2, dtype, device)
+        return _measure(_still(plan, {}, hooks=True), steps, width, width2, dtype, device)
 
 
-def _measure(still: Any, width: int, width2: int, dtype: torch.dtype, device: torch.device) -> Footprints:
-    peaks: list[tuple[int, int]] = []
-    with torch.no_grad():
-        for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE)):
-            u = torch.ones(n, width, dtype=dtype, device=device)
-            v = torch.ones(m, width2, dtype=dtype, device=device)
-            factors, of_factors = _peak(partial(still.factors, u, v))
-            _, of_tile = _peak(partial(still, u, v, factors))
-            peaks.append((of_factors, of_tile))
-    return Footprints(_solve([factors for factors, _ in peaks]), _solve([tile for _, tile in peaks]))
+def _measure(
+    still: Any, steps: Steps, width: int, width2: int, dtype: torch.dtype, device: torch.device
+) -> Footprints:
+    peaks = [
+        steps(still, *(torch.ones(rows, size, dtype=dtype, device=device) for rows, size in ((n, width), (m, width2))))
+        for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE))
+    ]
+    return Footprints(_solve([step.factors for step in peaks]), _solve([step.tile for step in peaks]))
 
 
 def _solve(sizes: Sequence[int]) -> Footprint:
@@ -84,7 +102,7 @@ def _solve(sizes: Sequence[int]) -> Footprint:
     return Footprint(*(round(x) for x in (fixed, row, column, pair)))
 
 
-def _peak(function: Callable[[], Any]) -> tuple[Any, int]:
+def peak(function: Callable[[], Any]) -> tuple[Any, int]:
     """Call a function; return its result and the largest number of bytes that its tensors held at once."""
     with _Memory() as memory:
         result = function()

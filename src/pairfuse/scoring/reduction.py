@@ -1,0 +1,363 @@
+"""A sum over all pairs and its gradients, tile by tile: memory that does not grow with the number of pairs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from pairfuse._layers import depends_on_batch
+from pairfuse.scoring.blocks import MAX_BYTES, Scorer, without_autocast
+from pairfuse.scoring.factors import Factors
+from pairfuse.scoring.footprint import Footprint, Footprints, Peaks, measure, peak
+from pairfuse.scoring.plan import Plan
+
+TILE_BYTES = 16 * 2**20  # on a CPU: about what stays in its caches
+ROWS = 256  # of a tile that does not hold all columns, at most
+
+
+class Share(NamedTuple):
+    """What some rows of the score matrix contribute to a reduction, which is `sum of totals / sum of counts`.
+
+    Attributes:
+        total: A scalar with gradients.
+        count: A scalar without gradients; None for a reduction that is the sum of totals.
+    """
+
+    total: Tensor
+    count: Tensor | None = None
+
+
+Term: TypeAlias = Callable[[Tensor, slice], Share]
+"""From the scores `(n, M)` of some rows with all columns, and which rows these are, to their share."""
+
+
+def reduce_all_pairs(
+    fusion: nn.Module,
+    head: nn.Module,
+    u: Tensor,
+    v: Tensor,
+    term: Term,
+    sample: Callable[[Tensor], Term],
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> Tensor:
+    """Reduce the scores of all pairs of two sets of embeddings to one number.
+
+    If everything fits into `max_bytes`, this is an ordinary computation on the whole score matrix. Otherwise tiles of
+    full rows are scored one after the other. Where gradients are wanted, those of a tile are computed at once, and
+    what remains of it are sums in the shapes of the embeddings and weights.
+
+    Args:
+        fusion: The fusion.
+        head: The head, with one output.
+        u: Left embeddings `(N, D)`.
+        v: Right embeddings `(M, D2)`.
+        term: The share of some rows.
+        sample: From a few scores to a term for them, to measure memory. Hashable.
+        max_bytes: Memory for factors and scores, besides the gradients themselves.
+
+    Returns:
+        A scalar with gradients.
+
+    Raises:
+        ValueError: The head has several outputs or depends on the whole batch, or the budget is too small.
+    """
+    scorer = Scorer(fusion, head, u, v, max_bytes=max_bytes)  # type: ignore[arg-type]
+    with without_autocast(u.device):
+        u, v = u.to(scorer.compute_dtype), v.to(scorer.compute_dtype)
+        if scorer.is_traced:
+            return _whole(scorer, term)
+        footprints = measure(scorer.plan, u[:0].detach(), v[:0].detach(), _Steps(sample, scorer.gradients))
+        if _bytes(footprints, len(u), len(v)) <= max_bytes:
+            return _whole(scorer, term)
+        reason = depends_on_batch(fusion, head)
+        if reason is not None:
+            raise ValueError(
+                f"AllPairsLoss scores {len(u)} × {len(v)} pairs in tiles to stay within max_bytes={max_bytes}, and "
+                f"tiles would change what {reason} computes: take it out of the fusion and head, call eval() on them, "
+                f"or pass max_bytes={_bytes(footprints, len(u), len(v))} to score all pairs at once"
+            )
+        sizes = _tile_sizes(footprints, len(u), len(v), max_bytes, on_cpu=u.device.type == "cpu")
+        parameters = [x for x in {*fusion.parameters(), *head.parameters()} if x.requires_grad]
+        walk = partial(_walk, scorer.plan, term, sizes)
+        if scorer.gradients:
+            return _Tiled.apply(walk, u, v, *parameters)  # type: ignore[no-any-return]
+        return walk(u, v, []).value
+
+
+def _whole(scorer: Scorer, term: Term) -> Tensor:
+    return _divide(*term(_single(scorer.matrix()), slice(0, len(scorer.u))))
+
+
+def _divide(total: Tensor, count: Tensor | None) -> Tensor:
+    return total if count is None else total / count.clamp(min=1)
+
+
+def _single(scores: Tensor) -> Tensor:
+    """Return scores `(n, m, 1)` as `(n, m)`, at least in float32."""
+    if scores.shape[-1] != 1:
+        raise ValueError(
+            f"AllPairsLoss expects a head with one output, got {scores.shape[-1]}: higher must mean 'more the same'"
+        )
+    return scores.squeeze(-1).to(torch.promote_types(scores.dtype, torch.float32))
+
+
+class _Tiled(torch.autograd.Function):
+    """The value of a walk and its gradients, which are computed in the forward pass already."""
+
+    @staticmethod
+    def forward(ctx: Any, walk: Any, u: Tensor, v: Tensor, *parameters: Tensor) -> Tensor:  # noqa: D102
+        wanted = ctx.needs_input_grad[1:]
+        with torch.enable_grad(), _without_hooks(parameters):
+            sides = (x.detach().requires_grad_(wants) for x, wants in zip((u, v), wanted[:2], strict=True))
+            result = walk(*sides, list(parameters))
+        ctx.save_for_backward(*result.gradients)
+        return result.value  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # noqa: D102
+        return None, *(None if x is None else x * gradient.to(x.dtype) for x in ctx.saved_tensors)
+
+
+class _without_hooks:  # noqa: N801
+    """Tensor hooks of parameters wait for the whole gradient, and do not see that of each tile."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.hooks: list[Any] = [x._backward_hooks for x in parameters if x._backward_hooks]
+
+    def __enter__(self) -> None:
+        self.kept = [dict(hooks) for hooks in self.hooks]
+        for hooks in self.hooks:
+            hooks.clear()
+
+    def __exit__(self, *_: object) -> None:
+        for hooks, kept in zip(self.hooks, self.kept, strict=True):
+            hooks.update(kept)
+
+
+class _Result(NamedTuple):
+    """A reduction without its graph, and its gradients: of u, v and each parameter."""
+
+    value: Tensor
+    gradients: list[Tensor | None]
+
+
+class _Part:
+    """A tensor that tiles read in slices along one dimension, and its gradient, which they add up."""
+
+    def __init__(self, tensor: Tensor, dim: int | None = None) -> None:
+        self.tensor, self.dim = tensor, dim
+        self.gradient: Tensor | None = None
+
+    def cut(self, where: slice) -> Tensor:
+        """Return a slice as a leaf of its own graph."""
+        return self._slice(self.tensor.detach(), where).requires_grad_(self.tensor.requires_grad)
+
+    def add(self, where: slice, gradient: Tensor | None) -> None:
+        """Add the gradient of a slice."""
+        if gradient is not None:
+            if self.gradient is None:
+                self.gradient = torch.zeros_like(self.tensor, memory_format=torch.contiguous_format)
+            self._slice(self.gradient, where).add_(gradient)
+
+    def _slice(self, x: Tensor, where: slice) -> Tensor:
+        return x if self.dim is None else x.narrow(self.dim, where.start, where.stop - where.start)
+
+
+def _walk(
+    plan: Plan, term: Term, sizes: "_Sizes", u: Tensor, v: Tensor, parameters: Sequence[Tensor]
+) -> _Result:
+    """Score tile after tile; gradients where u, v or the parameters want them."""
+    wanted = torch.is_grad_enabled()
+    tiles = _Tiles(plan, term, u, v, parameters if wanted else [])
+    shares = list(tiles.in_one_pass(sizes) if sizes.columns >= len(v) else tiles.in_two_passes(sizes))
+    total = torch.stack([share.total for share in shares]).sum()
+    counts = [share.count for share in shares if share.count is not None]
+    count = torch.stack(counts).sum() if counts else None
+    gradients = [part.gradient for part in (tiles.u, tiles.v, *tiles.parameters)]
+    if count is not None:
+        for gradient in gradients:
+            if gradient is not None:
+                gradient /= count.clamp(min=1)
+    return _Result(_divide(total, count), gradients)
+
+
+class _Tiles:
+    """The tiles of one walk, and the gradients that they add up."""
+
+    def __init__(self, plan: Plan, term: Term, u: Tensor, v: Tensor, parameters: Sequence[Tensor]) -> None:
+        self.plan, self.term = plan, term
+        self.u, self.v = _Part(u, 0), _Part(v, 0)
+        self.parameters = [_Part(parameter) for parameter in parameters]
+        self.checked = False
+
+    def in_one_pass(self, sizes: "_Sizes") -> Iterator[Share]:
+        """Score tiles of full rows; the factors of a block of rows and of all columns are computed once."""
+        columns = slice(0, len(self.v.tensor))
+        for block in _slices(len(self.u.tensor), sizes.block):
+            u, v = self.u.cut(block), self.v.cut(columns)
+            factors = self.plan.factors(u, v)
+            parts = [_parts_of(x) for x in factors]
+            for rows in _slices(len(u), sizes.rows):
+                inside = slice(block.start + rows.start, block.start + rows.stop)
+                yield self._full_rows(parts, inside, rows, columns)
+            done = [part for few in parts for part, _ in few.values() if part.gradient is not None]
+            for part in done:
+                if part.tensor.requires_grad:
+                    self._add(part.tensor, part.gradient, [(self.u, block), (self.v, columns)], [u, v])
+            self.checked = True
+
+    def _full_rows(self, parts: "list[_Named]", inside: slice, rows: slice, columns: slice) -> Share:
+        """Score rows of a block, `inside` the whole set, and add up what their gradients are."""
+        tile = [(self.u, inside), (self.v, columns)]
+        tile += [(part, rows if is_left else columns) for few in parts for part, is_left in few.values()]
+        leaves = [part.cut(where) for part, where in tile]
+        cut = iter(leaves[2:])
+        scores = self.plan(leaves[0], leaves[1], [Factors(**{name: next(cut) for name in few}) for few in parts])
+        share = self.term(_single(scores), inside)
+        self._add(share.total, None, tile, leaves)
+        return Share(share.total.detach(), share.count)
+
+    def in_two_passes(self, sizes: "_Sizes") -> Iterator[Share]:
+        """Score tiles of some rows and columns; again for the gradients, once those of the scores are known."""
+        for rows in _slices(len(self.u.tensor), sizes.rows):
+            yield self._some_columns(rows, _slices(len(self.v.tensor), sizes.columns))
+
+    def _some_columns(self, rows: slice, columns: Sequence[slice]) -> Share:
+        with torch.no_grad():
+            scores = torch.cat([_single(self._score(self.u.cut(rows), self.v.cut(j))) for j in columns], 1)
+        scores.requires_grad_(torch.is_grad_enabled())
+        share = self.term(scores, rows)
+        if share.total.requires_grad:
+            (seed,) = torch.autograd.grad(share.total, scores)
+            for j in columns:
+                leaves = [self.u.cut(rows), self.v.cut(j)]
+                again = _single(self._score(*leaves))
+                self._add(again, seed[:, j], [(self.u, rows), (self.v, j)], leaves)
+                self.checked = True
+        return Share(share.total.detach(), share.count)
+
+    def _score(self, u: Tensor, v: Tensor) -> Tensor:
+        return self.plan(u, v, self.plan.factors(u, v))  # type: ignore[no-any-return]
+
+    def _add(
+        self, output: Tensor, seed: Tensor | None, parts: Sequence[tuple[_Part, slice]], leaves: Sequence[Tensor]
+    ) -> None:
+        """Add the gradients of an output to the slices of the parts that it was computed from, and the parameters."""
+        if not output.requires_grad:
+            return
+        everywhere = slice(0, 0)
+        targets = [(part, where, leaf) for (part, where), leaf in zip(parts, leaves, strict=True) if leaf.requires_grad]
+        targets += [(part, everywhere, part.tensor) for part in self.parameters]
+        if not self.checked:
+            _check_known(output, [x for *_, x in targets])
+        # The plan's own tensors, such as two linear layers merged into one, are in the graph of every tile.
+        found = torch.autograd.grad(output, [x for *_, x in targets], seed, retain_graph=True, allow_unused=True)
+        for (part, where, _), gradient in zip(targets, found, strict=True):
+            part.add(where, gradient)
+
+
+def _check_known(output: Tensor, known: Sequence[Tensor]) -> None:
+    """Raise if an output depends on a tensor that would not get its gradient."""
+    stops = {x.grad_fn for x in known if x.grad_fn is not None}
+    leaves, seen, left = {id(x) for x in known}, set(), [output.grad_fn]
+    while left:
+        node: Any = left.pop()
+        if node is None or node in seen or node in stops:
+            continue
+        seen.add(node)
+        left += [before for before, _ in node.next_functions]
+        if hasattr(node, "variable") and id(node.variable) not in leaves:
+            raise ValueError(
+                "AllPairsLoss scores in tiles, and gradients then reach the embeddings and the parameters of fusion and "
+                f"head only, but these also depend on another tensor, of shape {tuple(node.variable.shape)}: register "
+                "it as a parameter, detach it, or raise max_bytes"
+            )
+
+
+_Named: TypeAlias = dict[str, tuple[_Part, bool]]
+
+
+def _parts_of(factors: Factors) -> _Named:
+    """Return the tensors of factors by their names, and whether they hold the rows."""
+    dims = {"left": (1, True), "right": (1, False), "row": (0, True), "column": (0, False)}
+    tensors = {name: x for name, x in factors._asdict().items() if x is not None}
+    return {name: (_Part(x, dims[name][0]), dims[name][1]) for name, x in tensors.items()}
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
+
+
+class _Sizes(NamedTuple):
+    """Rows whose factors are kept, and rows and columns of a tile in them."""
+
+    block: int
+    rows: int
+    columns: int
+
+
+def _bytes(footprints: Footprints, rows: int, columns: int) -> int:
+    return sum(x.fixed + rows * x.row + columns * x.column + rows * columns * x.pair for x in footprints)
+
+
+def _tile_sizes(footprints: Footprints, rows: int, columns: int, max_bytes: int, *, on_cpu: bool) -> _Sizes:
+    """Return the sizes of blocks and tiles that fit into a budget."""
+    least = _bytes(footprints, 1, 1)
+    if least > max_bytes:
+        raise ValueError(f"max_bytes={max_bytes} is too small for a single pair, which takes about {least}")
+    of_factors, of_tile = footprints
+    spare = max_bytes - _bytes(footprints, 1, columns)
+    if spare >= 0:
+        share = min(spare // 2, TILE_BYTES) if on_cpu else spare // 2
+        height = min(rows, 1 + share // max(1, of_tile.row + columns * of_tile.pair))
+        spare -= (height - 1) * (of_tile.row + columns * of_tile.pair)
+        block = min(rows, 1 + spare // max(1, of_factors.row + columns * of_factors.pair))
+        return _Sizes(block, min(height, block), columns)
+    both = Footprint(*(a + b for a, b in zip(of_factors, of_tile, strict=True)))
+    spare = max_bytes - both.fixed
+    height = min(rows, ROWS)
+    while height > 1 and _columns(both, height, spare) < min(columns, height):
+        height = (height + 1) // 2
+    return _Sizes(height, height, max(1, min(columns, _columns(both, height, spare))))
+
+
+def _columns(footprint: Footprint, rows: int, spare: int) -> int:
+    return (spare - rows * footprint.row) // max(1, footprint.column + rows * footprint.pair)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of a tile, to measure their memory."""
+
+    sample: Callable[[Tensor], Term]
+    gradients: bool
+
+    def __call__(self, plan: Plan, u: Tensor, v: Tensor) -> Peaks:
+        with torch.set_grad_enabled(self.gradients):
+            u, v = u.requires_grad_(self.gradients), v.requires_grad_(self.gradients)
+            of_factors = peak(partial(self._factors, plan, u, v))[1]
+            factors = plan.factors(u, v)
+            return Peaks(of_factors, peak(partial(self._tile, plan, u, v, factors))[1])
+
+    def _factors(self, plan: Plan, u: Tensor, v: Tensor) -> Any:
+        flat = [x for factors in plan.factors(u, v) for x in factors if x is not None]
+        flat = [x for x in flat if x.requires_grad or not self.gradients]
+        if not self.gradients or not flat:
+            return flat
+        return torch.autograd.grad(flat, (u, v), [torch.zeros_like(x) for x in flat], allow_unused=True)
+
+    def _tile(self, plan: Plan, u: Tensor, v: Tensor, factors: list[Factors]) -> Any:
+        parts = [_parts_of(x) for x in factors]
+        cut = [{name: part.cut(slice(0, part.tensor.shape[part.dim or 0])) for name, (part, _) in x.items()} for x in parts]
+        scores = _single(plan(u, v, [Factors(**x) for x in cut]))
+        share = self.sample(scores)(scores, slice(0, len(u)))
+        leaves = [x for x in (u, v, *(x for few in cut for x in few.values())) if x.requires_grad]
+        if not self.gradients or not share.total.requires_grad:
+            return share
+        return torch.autograd.grad(share.total, leaves, allow_unused=True)
