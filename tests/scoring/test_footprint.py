@@ -6,7 +6,7 @@ from torch import nn
 
 import pairfuse as pf
 from pairfuse.scoring import Scorer
-from pairfuse.scoring.footprint import Footprint, _Memory, measure, peak
+from pairfuse.scoring.footprint import Footprint, _Memory, measure, record
 from pairfuse.scoring.plan import Plan
 
 
@@ -24,7 +24,7 @@ def measured(fusion, head, width=16):
     return measure(Plan(fusion, head, None), torch.empty(0, width), torch.empty(0, width))
 
 
-def test_thepeak_counts_what_is_alive_at_once():
+def test_the_peak_counts_what_is_alive_at_once():
     def work():
         a = torch.ones(1000)  # 4000 bytes
         b = a + 1  # 8000
@@ -32,7 +32,7 @@ def test_thepeak_counts_what_is_alive_at_once():
         c = b.view(10, 100) * 2  # 8000, since the view is no memory of its own
         return c[0]
 
-    assert peak(work)[1] == 8000
+    assert max(record(work)[1]) == 8000
     with _Memory() as memory:
         kept = work()
         assert memory.now == 4000

@@ -25,11 +25,11 @@ class Footprint(NamedTuple):
     pair: int
 
 
-class Peaks(NamedTuple):
-    """Bytes at the peak of both steps of a plan: of the factors, and of a tile, its result included."""
+class Held(NamedTuple):
+    """Bytes that both steps of a plan hold, at one or more moments: the factors, and a tile, its result included."""
 
-    factors: int
-    tile: int
+    factors: Sequence[int]
+    tile: Sequence[int]
 
 
 class Footprints(NamedTuple):
@@ -39,14 +39,14 @@ class Footprints(NamedTuple):
     tile: Footprint
 
 
-Steps: TypeAlias = Callable[[Plan, Tensor, Tensor], Peaks]
+Steps: TypeAlias = Callable[[Plan, Tensor, Tensor], Held]
 
 
 @torch.no_grad()
-def score_steps(plan: Plan, u: Tensor, v: Tensor) -> Peaks:
+def score_steps(plan: Plan, u: Tensor, v: Tensor) -> Held:
     """Score the pairs without gradients."""
-    factors, of_factors = peak(partial(plan.factors, u, v))
-    return Peaks(of_factors, peak(partial(plan, u, v, factors))[1])
+    factors, of_factors = record(partial(plan.factors, u, v))
+    return Held([max(of_factors)], [max(record(partial(plan, u, v, factors))[1])])
 
 
 def measure(plan: Plan, u: Tensor, v: Tensor, steps: Steps = score_steps) -> Footprints:
@@ -85,15 +85,26 @@ def _cached(given: _Key) -> Footprints:
 def _measure(
     still: Any, steps: Steps, width: int, width2: int, dtype: torch.dtype, device: torch.device
 ) -> Footprints:
-    peaks = [
+    held = [
         steps(still, *(torch.ones(rows, size, dtype=dtype, device=device) for rows, size in ((n, width), (m, width2))))
         for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE))
     ]
-    return Footprints(_solve([step.factors for step in peaks]), _solve([step.tile for step in peaks]))
+    return Footprints(_bound([sizes.factors for sizes in held]), _bound([sizes.tile for sizes in held]))
+
+
+def _bound(held: Sequence[Sequence[int]]) -> Footprint:
+    """Bound what is held at each of several moments, given at (a, a), (b, a), (a, b) and (b, b).
+
+    At a few pairs the peak may be at another moment than at many, so that the peaks alone are not enough.
+    """
+    if len({len(sizes) for sizes in held}) > 1:  # other steps for other sizes
+        held = [[max(sizes)] for sizes in held]
+    moments = [_solve(sizes) for sizes in zip(*held, strict=True)]
+    return Footprint(*(max(sizes) for sizes in zip(*moments, strict=True)))
 
 
 def _solve(sizes: Sequence[int]) -> Footprint:
-    """Solve for the four numbers, given the peaks at (a, a), (b, a), (a, b) and (b, b)."""
+    """Solve for the four numbers, given the bytes at (a, a), (b, a), (a, b) and (b, b)."""
     aa, ba, ab, bb = sizes
     step = MORE - FEW
     pair = max(0.0, (bb - ba - ab + aa) / step**2)
@@ -102,11 +113,11 @@ def _solve(sizes: Sequence[int]) -> Footprint:
     return Footprint(*(round(x) for x in (fixed, row, column, pair)))
 
 
-def peak(function: Callable[[], Any]) -> tuple[Any, int]:
-    """Call a function; return its result and the largest number of bytes that its tensors held at once."""
+def record(function: Callable[[], Any]) -> tuple[Any, list[int]]:
+    """Call a function; return its result and the bytes that its tensors hold after each of its operations."""
     with _Memory() as memory:
         result = function()
-    return result, memory.peak
+    return result, memory.held
 
 
 class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -114,7 +125,8 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
+        self.now = 0
+        self.held = [0]
         self._storages: dict[int, weakref.ref[Any]] = {}
 
     @override
@@ -132,7 +144,8 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     size = storage.nbytes() if counted else 0
                     self._storages[key] = weakref.ref(storage, partial(self._forget, key, size))
                     self.now += size
-        self.peak = max(self.peak, self.now)
+        if counted:
+            self.held.append(self.now)
 
     def _forget(self, key: int, size: int, _: Any) -> None:
         del self._storages[key]
