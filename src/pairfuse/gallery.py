@@ -21,7 +21,8 @@ class Gallery:
     without gradients, and leave the model's mode as it is. They may be called from several threads.
 
     The embeddings are those of the encoder at the time when the gallery is made. If the encoder's weights change
-    afterwards, the gallery refuses to answer: make a new one. The fusion and the head may be trained further.
+    afterwards, the gallery refuses to answer: make a new one. (Changes through `weight.data` are not noticed.) The
+    fusion and the head may be trained further.
 
     Args:
         model: A `SiameseComparator`.
