@@ -1,4 +1,4 @@
-"""What the loss decides: which targets are right, and whether scores should be logits or probabilities."""
+"""The loss decides which targets are right, and if scores should be logits or probabilities."""
 
 import functools
 

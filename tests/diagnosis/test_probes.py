@@ -53,3 +53,41 @@ def test_a_batch_norm_that_sees_each_side_by_itself(offset, verdict):
     assert "separate batches" in finding.summary
     joint = pf.SiameseComparator(encoder, "product")
     assert pf.diagnose(joint, X1, X2 + offset)["batch-dependence"].verdict == "ok"
+
+
+@pytest.mark.parametrize("head", ["hidden layer", "trained fusion", "linear"])
+def test_product_geometry_fails_for_a_linear_head_only(head):
+    """Products of one positive number: a hidden layer can separate them, and a fusion that learns may."""
+    encoder = nn.Sequential(nn.Linear(8, 1), nn.Softplus()).requires_grad_(False)
+    if head == "hidden layer":
+        top = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 1))
+        finding = pf.diagnose(lambda a, b: top(encoder(a) * encoder(b)), X1, X2)["product-geometry"]
+        assert finding.evidence["not separable"] == finding.evidence["pairs of items"]
+        assert finding.verdict == "warn"
+        return
+    fusion = "bilinear" if head == "trained fusion" else "product"
+    model = pf.SiameseComparator(encoder, fusion, embedding_dim=1)
+    finding = pf.diagnose(model, X1, X2)["product-geometry"]
+    assert finding.evidence["not separable"] == finding.evidence["pairs of items"]
+    assert finding.verdict == ("warn" if head == "trained fusion" else "fail")
+
+
+class SymmetricBilinear(nn.Module):
+    """Symmetric, and computed in bfloat16, which rounds (u S) · v and (v S) · u differently."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.matrix = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x1, x2):
+        with torch.autocast("cpu", torch.bfloat16):
+            u, v = self.encoder(x1), self.encoder(x2)
+            return (nn.functional.linear(u, self.matrix + self.matrix.mT) * v).sum(1).float()
+
+
+def test_rounding_under_autocast():
+    """It is judged by the coarsest type on the way: neither an order nor the batch is seen in it."""
+    torch.manual_seed(0)
+    diagnosis = pf.diagnose(SymmetricBilinear(), X1, X2)
+    assert diagnosis["asymmetric"].verdict == "ok"
+    assert diagnosis["batch-dependence"].verdict == "ok"

@@ -66,8 +66,9 @@ def wants_log_probabilities(loss: Callable[..., Any] | None) -> bool:
 
 
 def _falls_as_of_logits(loss: Callable[..., Any], shape: tuple[int, ...]) -> bool:
-    """True if a loss of right logits ±s falls for ever larger s, and ever more slowly: a cross-entropy, weighted or
-    focal. A hinge reaches its floor; a squared error rises again.
+    """True if a loss of right logits ±s falls with s, more and more slowly, as a weighted or focal cross-entropy does.
+
+    A hinge reaches its floor; a squared error rises again.
     """
     costs = [_cost(loss, shape, s, -s) for s in (-6.0, -3.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)]
     falling = all(a > b for a, b in itertools.pairwise(costs))
@@ -75,7 +76,7 @@ def _falls_as_of_logits(loss: Callable[..., Any], shape: tuple[int, ...]) -> boo
 
 
 def _falls_as_of_probabilities(loss: Callable[..., Any], shape: tuple[int, ...]) -> bool:
-    """True if a loss of right probabilities falls up to 1 and means nothing, or no more, beyond."""
+    """True if a loss of right probabilities falls up to 1, and is undefined or not larger beyond."""
     costs = [_cost(loss, shape, p, 1 - p) for p in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)]
     falling = all(a > b for a, b in itertools.pairwise(costs))
     return falling and costs[5] < costs[2] / 2 and not _cost(loss, shape, 1.5, -0.5) > costs[5]
