@@ -213,6 +213,14 @@ def test_model_that_casts_to_half():
     assert diagnosis.ok
 
 
+def test_zero_head_of_a_product():
+    """A last layer that starts at zero is a note of `constant-output`, not a sum."""
+    model = pf.SiameseComparator(nn.Linear(8, 4), "product", nn.Linear(4, 1))
+    nn.init.zeros_(model.head.weight)
+    diagnosis = pf.diagnose(model, X1, X2)
+    assert (diagnosis["constant-output"].verdict, diagnosis["additive"].verdict) == ("note", "ok")
+
+
 def test_ranking():
     """A ranking may be additive, and its targets may all be 1: the chosen item first."""
     diagnosis = pf.diagnose(concat(allow_additive=True), X1, X2, torch.ones(32), ranking=True)
