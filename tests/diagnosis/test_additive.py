@@ -199,6 +199,7 @@ class CastsToHalf(Concat):
     def __init__(self):
         super().__init__()
         self.head = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 1))
+        nn.init.normal_(self.head[0].weight, std=0.05)
         self.bfloat16()
 
     def encode(self, x):
@@ -207,6 +208,7 @@ class CastsToHalf(Concat):
 
 def test_model_that_casts_to_half():
     """It is healthy, and every decisive probe has an answer."""
+    torch.manual_seed(0)
     diagnosis = pf.diagnose(CastsToHalf(), X1, X2, Y)
     assert diagnosis["additive"].verdict == "ok"
     assert "xnor-overfit" not in diagnosis.skipped

@@ -60,10 +60,12 @@ def additive(context: Context) -> Result:
             continue
         if context.runner.has_module:
             found = _around_these_weights(context, of, evidence)
-        else:
-            found = _by_sight(context, evidence) if left <= noise else None
-        if found is not None:
-            return found
+            if found is not None:
+                return found
+        elif left <= noise:
+            items = f"{context.sample.rows} by {context.sample.columns} items"
+            text = f"{SUM}, to rounding, for all pairs of {items}. Pass module= to verify it at other weights."
+            return _verdict(context, text, evidence, "observed")
     if hidden:
         return _crossing(context, evidence)
     if not evidence:
@@ -111,7 +113,7 @@ def _around_these_weights(context: Context, of: str, evidence: Evidence) -> Resu
         )
     model = context.runner.module
     if context.runner.call is model and is_declared_additive(model):
-        return _declared(context, evidence)
+        return _verdict(context, f"{SUM}, whatever the weights.", _declared(context), "proved")
     if len(others) < LEAST:
         raise Undecided("around the present weights too few logits are finite")
     text = f"{SUM}, at these weights and at {len(others)} draws around them."
@@ -141,22 +143,16 @@ def _interactions(context: Context, of: str, dtype: torch.dtype | None) -> list[
     return found
 
 
-def _declared(context: Context, evidence: Evidence) -> Result:
+def _declared(context: Context) -> Evidence:
+    """The facts of a comparator, and the certificate of two of its embeddings."""
     model: Any = context.runner.module
     facts = model.fusion.facts()
-    evidence = {"fusion": type(model.fusion).__name__, "additive": facts.additive, "xnor": facts.xnor}
+    evidence = {"fusion": facts.fusion, "additive": facts.additive, "xnor": facts.xnor}
     if model.tied and context.sample.same_kind:
         model.eval()
         a, b = model.encode(take(context.sample.left, [0, 1])).detach()
         evidence["certificate"] = str(xnor_certificate(model.fusion, a, b))
-    return _verdict(context, f"{SUM}, whatever the weights.", evidence, "proved")
-
-
-def _by_sight(context: Context, evidence: Evidence) -> Result:
-    """For a callable whose weights are not known the grid is all there is."""
-    items = f"{context.sample.rows} by {context.sample.columns} items"
-    text = f"{SUM}, to rounding, for all pairs of {items}. Pass module= to verify it at other weights."
-    return _verdict(context, text, evidence, "observed")
+    return evidence
 
 
 def _crossing(context: Context, evidence: Evidence) -> Result:
