@@ -158,7 +158,8 @@ def test_graded_targets():
     assert diagnosis["labels"].verdict == "ok"
     assert diagnosis["labels"].evidence["same"] == 0.5
     undefined = torch.where(torch.arange(32) < 3, torch.nan, Y)
-    assert pf.diagnose(Product(), X1, X2, undefined, loss=nn.MSELoss())["labels"].verdict == "fail"
+    finding = pf.diagnose(Product(), X1, X2, undefined, loss=nn.MSELoss())["labels"]
+    assert (finding.verdict, "nan" in finding.summary) == ("fail", True)
 
 
 @pytest.mark.parametrize("reference", [0, 1])
