@@ -91,6 +91,10 @@ def test_wants_logits():
     kinds = {True: OF_LOGITS, False: OF_PROBABILITIES, None: OTHERS}
     for kind, losses in kinds.items():
         assert {name: wants_logits(loss, (32,)) for name, loss in losses.items()} == dict.fromkeys(losses, kind)
+    assert wants_logits(nn.CrossEntropyLoss())
+    assert wants_logits(F.cross_entropy)
+    assert wants_logits(OF_LOGITS["weight"]), "by its class, where the weights are of another number of pairs"
+    assert wants_logits(OF_PROBABILITIES["weight"]) is False
 
 
 def test_wants_zero_and_one():
