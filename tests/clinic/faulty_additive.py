@@ -182,7 +182,7 @@ def concat_linear_tanh():
 
 @faulty("additive")
 def comparator_with_concat():
-    """Our own comparator, told to allow it: the loss stays at ln 2."""
+    """Our own comparator, which is made to allow it: the loss stays at ln 2."""
     return Patient(pf.SiameseComparator(conv_encoder(), "concat", allow_additive=True), *images())
 
 
