@@ -16,7 +16,7 @@ class Mutant(NamedTuple):
 
 
 XNOR = [
-    Mutant("xnor/_features.py", "with eval_mode(fusion):", "with torch.enable_grad():", "margins in train mode"),
+    Mutant("xnor/_features.py", "functional_call(still", "functional_call(fusion", "margins in train mode"),
     Mutant("xnor/_features.py", "(u.double(), v.double())", "(u.float(), v.float())", "margins in float32"),
     Mutant("xnor/_features.py", "scale.where(scale > 0, 1.0)", "scale.where(scale > 1, 1.0)", "no division by < 1"),
     Mutant("xnor/margin.py", "margin <= RESOLUTION * size", "margin < 0 * size", "rounding counts as a margin"),

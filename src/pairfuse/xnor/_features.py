@@ -33,8 +33,8 @@ def fuse_wide(fusion: Fusion, u: Tensor, v: Tensor) -> Tensor:
     """Fuse in eval mode and in float64 with the fusion's own parameters, through which gradients still flow."""
     tensors = [*fusion.named_parameters(), *fusion.named_buffers()]
     state = {name: t.double() if t.is_floating_point() else t for name, t in tensors}
-    with eval_mode(fusion):
-        fused: Tensor = functional_call(fusion, state, (u.double(), v.double()))
+    with eval_mode(fusion) as still:
+        fused: Tensor = functional_call(still, state, (u.double(), v.double()))
     return fused
 
 
