@@ -128,7 +128,7 @@ def test_what_can_be_checked(thing, name):
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        (lambda width: nn.Linear(width, width), "expects a pairfuse.Fusion or what makes one, got Linear"),
+        (lambda width: nn.Linear(width, width), "expects a pairfuse.Fusion or a factory for one, got Linear"),
         (lambda width: pf.fusions.Product(3), "was asked for a fusion of in_features=4 and made one of 3: to test"),
         ("no-such-name", "unknown fusion 'no-such-name'"),
     ],

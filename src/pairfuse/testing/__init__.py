@@ -1,4 +1,4 @@
-"""Tests of fusions and of models, yours and ours: needs `pip install "pairfuse[testing]"`."""
+"""Tests for your fusions and models. Needs `pip install "pairfuse[testing]"`."""
 
 from pairfuse._checks import require_package
 

@@ -1,4 +1,4 @@
-"""The laws of a well-behaved module: shapes, dtypes, rows, randomness, gradients, state, compilation."""
+"""The laws of a well-behaved module, such as shapes, dtypes, gradients and state."""
 
 import copy
 import io
@@ -22,14 +22,14 @@ from pairfuse.testing.strategies import vectors
 
 
 def declaration(case: FusionCase) -> None:
-    """It can be built and called, and every fact is declared with a value that exists and contradicts no other."""
+    """It can be built and called, and declares every fact with a valid value and without contradiction."""
     fusion = case.build()
     fusion.facts()
     fuse(fusion, randn(2, fusion.in_features), randn(2, fusion.in2_features, seed=1))
 
 
 def shapes(case: FusionCase, draw: DrawFn) -> None:
-    """(..., D) and (..., D2) give (..., F) under any leading dimensions, each row as if it came alone."""
+    """(..., D) and (..., D2) give (..., F) for any leading dimensions, and each row the same as alone."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
     width2 = fusion.in2_features
@@ -38,27 +38,27 @@ def shapes(case: FusionCase, draw: DrawFn) -> None:
     fused = fuse(fusion, u, v)
     require(
         fused.shape == (*lead, fusion.out_features),
-        f"embeddings of shapes {tuple(u.shape)} and {tuple(v.shape)} give {tuple(fused.shape)}, where "
-        f"{(*lead, fusion.out_features)} is due",
+        f"embeddings of shapes {tuple(u.shape)} and {tuple(v.shape)} give {tuple(fused.shape)}, but must "
+        f"give {(*lead, fusion.out_features)}",
     )
     every = torch.ones(lead).nonzero().tolist()
-    for index in every[:: max(1, len(every) // 20)]:  # all of them would take long for a wide fusion
+    for index in every[:: max(1, len(every) // 20)]:  # all rows would take too long for a wide fusion
         row = tuple(index)
         alone = fuse(fusion, u[row], v[row])
         require(
             close(fused[row], alone),
-            f"row {row} of embeddings of shape {tuple(u.shape)} is fused otherwise than alone",
+            f"row {row} of embeddings of shape {tuple(u.shape)} is fused differently than alone",
             **{"u": u, "v": v, "f(u, v) of this row": fused[row], "alone": alone},
         )
 
 
 def _strided(x: Tensor) -> Tensor:
-    """The same values, not contiguous in memory."""
+    """Return the same values in memory that is not contiguous."""
     return x.movedim(-1, 0).contiguous().movedim(0, -1) if x.ndim > 1 else x
 
 
 def takes_one_width(case: FusionCase) -> str | None:
-    """Why the law of `two_widths` does not apply."""
+    """Return the reason why the law of `two_widths` does not apply, or None."""
     if case.fixed is not None:
         return "the fusion is already built"
     if not case.example.two_widths:
@@ -69,21 +69,21 @@ def takes_one_width(case: FusionCase) -> str | None:
         except TypeError as error:
             return "the function takes no in2_features" if "in2_features" in str(error) else None
         except Exception:
-            return None  # for the law to report
+            return None  # the law reports it
     return None
 
 
 def two_widths(case: FusionCase) -> None:
-    """Sides of different widths are fused if `two_widths` is declared."""
+    """Sides of different widths can be fused, if `two_widths` is declared."""
     try:
         wider = case.build(3, in2_features=5)
     except (TypeError, ValueError) as error:
         raise LawError(f"it declares two_widths=True, but in2_features=5 raises {error}") from error
-    require(fuse(wider, randn(2, 3), randn(2, 5)).shape == (2, wider.out_features), "it loses the rows")
+    require(fuse(wider, randn(2, 3), randn(2, 5)).shape == (2, wider.out_features), "its shape is wrong")
 
 
 def refuses_what_does_not_fit(case: FusionCase) -> None:
-    """Embeddings of a wrong width, or with different leading dimensions, raise a ValueError: nothing is broadcast."""
+    """Embeddings of a wrong width or with different leading dimensions raise a ValueError. Nothing is broadcast."""
     fusion = case.build()
     width, width2 = fusion.in_features, fusion.in2_features
     for u_shape, v_shape in [((2, width), (1, width2)), ((2, width + 1), (2, width2)), ((2, width), (2, width2 + 1))]:
@@ -97,7 +97,7 @@ def refuses_what_does_not_fit(case: FusionCase) -> None:
 
 
 def dtype(case: FusionCase) -> None:
-    """What goes in as a dtype comes out as this dtype, and right to its precision."""
+    """The output has the dtype of the inputs, and is accurate to its precision."""
     for kind in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         fusion = case.build().to(kind)
         u, v = randn(4, fusion.in_features, dtype=kind), randn(4, fusion.in2_features, seed=1, dtype=kind)
@@ -117,7 +117,7 @@ def leaves_inputs(case: FusionCase, draw: DrawFn) -> None:
     u, v = draw(vectors(2, width)), draw(vectors(2, fusion.in2_features))
     for lead, training in (((2,), False), ((2,), True), ((1, 2), False)):
         given = {"u": u.clone().view(*lead, -1), "v": v.clone().view(*lead, -1)}
-        with suppress(Exception):  # errors are for other laws to report
+        with suppress(Exception):  # other laws report errors
             fusion.train(training)(given["u"], given["v"])
         for name, kept in (("u", u), ("v", v)):
             after = given[name].view_as(kept)
@@ -125,7 +125,7 @@ def leaves_inputs(case: FusionCase, draw: DrawFn) -> None:
 
 
 def deterministic(case: FusionCase) -> None:
-    """In eval mode two calls agree, whatever the global random state, and leave that state as it is."""
+    """In eval mode two calls agree for any global random state, and do not change that state."""
     fusion = case.build()
     u, v = randn(4, fusion.in_features), randn(4, fusion.in2_features, seed=1)
     with torch.random.fork_rng(devices=[]):
@@ -139,7 +139,7 @@ def deterministic(case: FusionCase) -> None:
 
 
 def finite(case: FusionCase, draw: DrawFn) -> None:
-    """Finite embeddings, zeros and equal ones among them, give finite features."""
+    """Finite embeddings give finite features, also if they are zero or equal."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
     u, v = draw(vectors(1, width)), draw(vectors(1, fusion.in2_features))
@@ -148,10 +148,10 @@ def finite(case: FusionCase, draw: DrawFn) -> None:
 
 
 def rows(case: FusionCase, draw: DrawFn) -> None:
-    """What one pair gives does not depend on the other pairs of its batch."""
+    """The features of a pair do not depend on the other pairs of its batch."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
-    size = 3 if width == 2 else 2  # not the width, which would be the business of `shapes`
+    size = 3 if width == 2 else 2  # not the width: `shapes` tests that
     u, v = draw(vectors(size, width)), draw(vectors(size, fusion.in2_features))
     together = fuse(fusion, u, v)
     for row in range(size):
@@ -164,7 +164,7 @@ def rows(case: FusionCase, draw: DrawFn) -> None:
 
 
 def large_batches(case: FusionCase) -> None:
-    """A pair gives the same in a batch of 100 as in a small one."""
+    """A pair gives the same features in a batch of 100 as in a small one."""
     fusion = case.build()
     u, v = randn(100, fusion.in_features), randn(100, fusion.in2_features, seed=1)
     many, few = fuse(fusion, u, v)[:3], fuse(fusion, u[:3], v[:3])
@@ -176,7 +176,7 @@ def gradients(case: FusionCase) -> None:
     fusion = case.build(3)
     u, v = randn(2, fusion.in_features).requires_grad_(), randn(2, fusion.in2_features, seed=1).requires_grad_()
     trained = [parameter for parameter in fusion.parameters() if parameter.requires_grad]
-    many = sum(tensor.numel() for tensor in (u, v, *trained)) > 1000  # then in random directions only
+    many = sum(tensor.numel() for tensor in (u, v, *trained)) > 1000  # then only in random directions
     try:
         torch.autograd.gradcheck(lambda u, v, *_: fusion(u, v), (u, v, *trained), fast_mode=many)
     except RuntimeError as error:
@@ -197,7 +197,7 @@ def gradient_at_equal(case: FusionCase, draw: DrawFn) -> None:
 
 
 def trains(case: FusionCase) -> None:
-    """Both embeddings and every parameter that requires one get a gradient other than 0, at once or after a step."""
+    """Both embeddings and every parameter that requires one get a nonzero gradient within three steps."""
     fusion = case.build(fresh=True)
     u = randn(8, fusion.in_features).requires_grad_()
     v = randn(8, fusion.in2_features, seed=1).requires_grad_()
@@ -214,10 +214,10 @@ def trains(case: FusionCase) -> None:
 
 
 def state(case: FusionCase) -> None:
-    """Every tensor that it holds is a parameter or a buffer, so that state_dict, .to() and copies carry it."""
+    """Every tensor in it is a parameter or a buffer, so state_dict, .to() and copies include it."""
     fusion, other = case.build(), case.build(seed=1)
     u, v = randn(3, fusion.in_features), randn(3, fusion.in2_features, seed=1)
-    due = fuse(fusion, u, v)  # before the search: something may be made, or kept, at the first call
+    due = fuse(fusion, u, v)  # before the search, since the first call may create tensors
     for path, module in fusion.named_modules():
         for name in _loose_tensors(module):
             raise LawError(
@@ -233,7 +233,7 @@ def state(case: FusionCase) -> None:
         "copied by copy.deepcopy": lambda: copy.deepcopy(fusion),
         "pickled and unpickled": lambda: pickle.loads(pickle.dumps(fusion)),
     }
-    parametrized = any(is_parametrized(module) for module in fusion.modules())  # torch pickles none of these
+    parametrized = any(is_parametrized(module) for module in fusion.modules())  # torch cannot pickle these
     if parametrized or not _can_be_found(type(fusion)):
         del twins["pickled and unpickled"]
     for how, make in twins.items():
@@ -261,7 +261,7 @@ def compiles(case: FusionCase) -> None:
 
 
 def device(case: FusionCase) -> None:
-    """It computes where its inputs are: moved to another device, here torch's meta device, it gives features there."""
+    """It computes on the device of its inputs, tested on torch's meta device."""
     fusion = case.build().to("meta")
     u, v = randn(3, fusion.in_features).to("meta"), randn(3, fusion.in2_features).to("meta")
     where = fuse(fusion, u, v).device.type
@@ -269,7 +269,7 @@ def device(case: FusionCase) -> None:
 
 
 def _anew(fusion: Fusion) -> Callable[[Tensor, Tensor], Tensor]:
-    """A call of the fusion in code of its own: torch.compile counts the compilations of each code, and keeps them."""
+    """Return a function with a new code object that calls the fusion. torch.compile limits compilations per code."""
 
     def call(u: Tensor, v: Tensor) -> Tensor:
         return fusion(u, v)  # type: ignore[no-any-return]
@@ -278,7 +278,7 @@ def _anew(fusion: Fusion) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _loose_tensors(module: nn.Module) -> Iterator[str]:
-    """The names of attributes that hide tensors or modules from torch."""
+    """Yield the names of attributes that hide tensors or modules from torch."""
     of_class = [item for cls in type(module).__mro__ for item in vars(cls).items()]
     for name, value in [*vars(module).items(), *of_class]:
         if name not in ("_parameters", "_buffers", "_modules") and _hides(value):
@@ -294,7 +294,7 @@ def _hides(value: Any) -> bool:
 
 
 def _can_be_found(cls: type[Fusion]) -> bool:
-    """Whether pickle finds the class by its name: not so if it was made inside a function."""
+    """True if pickle finds the class by its name. It does not if the class was made inside a function."""
     found: Any = sys.modules.get(cls.__module__)
     for part in cls.__qualname__.split("."):
         found = getattr(found, part, None)

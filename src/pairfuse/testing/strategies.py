@@ -1,4 +1,4 @@
-"""Hypothesis strategies: embeddings on a grid on which product, difference and square are exact."""
+"""Hypothesis strategies for embeddings on a grid, where products, differences and squares are exact."""
 
 import torch
 from hypothesis import strategies as st
@@ -8,9 +8,9 @@ GRID = st.integers(-64, 64).map(lambda n: n / 16)
 
 
 def vectors(*shape: int) -> st.SearchStrategy[Tensor]:
-    """A float64 tensor of grid numbers; it shrinks to small, round ones. A large one repeats 61 numbers."""
+    """Draw a float64 tensor of grid numbers. It shrinks to small, round numbers. A large one repeats 61 numbers."""
     size = torch.Size(shape).numel()
-    drawn = min(size, 61)  # a prime, so that rows of a matrix differ
+    drawn = min(size, 61)  # a prime, so the rows of a matrix differ
 
     def fill(numbers: list[float]) -> Tensor:
         repeated = numbers * (size // drawn + 1) if drawn else []
@@ -21,7 +21,7 @@ def vectors(*shape: int) -> st.SearchStrategy[Tensor]:
 
 @st.composite
 def embedding_pairs(draw: st.DrawFn, least_width: int = 1, most_width: int = 4) -> tuple[Tensor, Tensor]:
-    """Two different vectors of one width; often in a special position: collinear, permuted, zero, partly equal."""
+    """Draw two different vectors of one width, often collinear, permuted, zero or partly equal."""
     width = draw(st.integers(least_width, most_width))
     a = draw(vectors(width))
     kind = draw(st.sampled_from(["free", "free", "scaled", "permuted", "partly scaled", "partly equal", "zero"]))
