@@ -10,7 +10,7 @@ from torch import nn
 from wrong_fusions import (
     PLANTED,
     Broadcasts,
-    CentresTheBatch,
+    CentersTheBatch,
     ChangesDtype,
     Good,
     HiddenRandomness,
@@ -63,7 +63,7 @@ def test_the_report_of_a_fault_is_readable():
     [
         (NotAlways, "xnor", "it declares xnor='always', but no linear layer tells same from different"),
         (InPlace, "leaves_inputs", "it changes u in place"),
-        (CentresTheBatch, "rows", "change with the other rows"),
+        (CentersTheBatch, "rows", "change with the other rows"),
         (ZeroByZero, "finite", "it gives NaN or infinity"),
         (RootOfSquares, "gradient_at_equal", "at u = v the gradient of u is not finite"),
         (ChangesDtype, "dtype", "torch.float64 goes in, torch.float32 comes out"),

@@ -213,8 +213,8 @@ def test_ordinary_data_always_gets_an_answer(name, offset):
     """Three classes of two, with and without an offset: no ArithmeticError for any of 10 seeds."""
     for seed in range(10):
         generator = torch.Generator().manual_seed(seed)
-        centres = 5 * torch.randn(3, 4, generator=generator)
-        embeddings = centres.repeat(2, 1) + torch.randn(6, 4, generator=generator) + offset
+        centers = 5 * torch.randn(3, 4, generator=generator)
+        embeddings = centers.repeat(2, 1) + torch.randn(6, 4, generator=generator) + offset
         fusion, classes = pf.make_fusion(name, 4), torch.arange(6) % 3
         certificate = class_certificate(fusion, embeddings, classes)
         assert certificate.error <= 1e-9 * max(1.0, all_pairs(fusion, embeddings).abs().max().item())

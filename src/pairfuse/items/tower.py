@@ -111,7 +111,7 @@ class Tower(NamedTuple):
                 embeddings.append(self.encode(batch, name=name))
             except Exception as error:
                 if labeled:
-                    error.add_note(f"the second part of {name}'s batches was read as labels; see pairfuse.items.Items")
+                    error.add_note(f"the second part of {name} was read as labels; see pairfuse.items.Items")
                 raise
         if not embeddings:
             raise ValueError(f"{name} must hold at least one item, got none")
