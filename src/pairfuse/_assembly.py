@@ -1,4 +1,4 @@
-"""How the parts of a comparator fit together: widths, dtypes and the two inputs."""
+"""Fit the parts of a comparator together: widths, dtypes and the two inputs."""
 
 import torch
 from torch import Tensor, nn

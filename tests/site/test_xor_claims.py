@@ -49,7 +49,7 @@ def fit_sum(weights):
     return closure().item()
 
 
-def test_with_a_rare_color_a_sum_is_below_the_entropy_of_the_answers():
+def test_with_a_rare_colour_a_sum_is_below_the_entropy_of_the_answers():
     """One image of ten is black: the share of same pairs is 0.82, and the sum gains by guessing from frequencies."""
     share = torch.tensor([0.9, 0.1]).double()
     prior = (share**2).sum().item()

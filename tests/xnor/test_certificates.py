@@ -248,7 +248,7 @@ def test_two_embeddings_are_separable_jointly_iff_they_are_as_a_pair(pair, name)
 
 
 def test_two_at_a_time_is_less_than_jointly():
-    """Product on (1, 0), (½, ½), (0, 1); L2-normalised, the same directions are fine."""
+    """Product on (1, 0), (½, ½), (0, 1); L2-normalized, the same directions are fine."""
     embeddings, classes = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), torch.arange(3)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert pf.xnor_margin("product", embeddings[i], embeddings[j]) > 0

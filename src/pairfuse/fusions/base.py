@@ -22,7 +22,7 @@ class Fusion(nn.Module):
     Attributes:
         symmetry: `"symmetric"`: `f(u, v) = f(v, u)`; `"antisymmetric"`: `f(u, v) = −f(v, u)`; or `"none"`.
         additive: True if `f(u, v) = g(u) + h(v)`. Then no logit of an affine head on it can answer "same or different".
-        xnor: If one linear layer with bias can tell (a, a), (b, b) from (a, b), (b, a) for a ≠ b and some parameters
+        xnor: When one linear layer with bias can tell (a, a), (b, b) from (a, b), (b, a) for a ≠ b and some parameters
             of the fusion: `"never"`, `"generic"` (except where a and b are in a special position), or `"always"`.
         xnor_with_sum: The same if the linear layer also reads u + v, as in `[u, v, u ∘ v]`. Optional: by default the
             same as `xnor`.

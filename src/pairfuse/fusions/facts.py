@@ -23,7 +23,7 @@ class Facts:
         parameters: Number of learned values.
         symmetry: `"symmetric"`, `"antisymmetric"` or `"none"`.
         additive: True if it is a sum `g(u) + h(v)`.
-        xnor: If one linear layer on it can tell same from different: `"never"`, `"generic"` or `"always"`.
+        xnor: When one linear layer on it can tell same from different: `"never"`, `"generic"` or `"always"`.
         two_widths: True if D2 may differ from D.
         fast_path: True if one matrix product scores all pairs.
 

@@ -72,8 +72,8 @@ class LowRankBilinear(_Projections):
     of them starts at 0, since two factors of 0 would never get a gradient.
 
     Args:
-        out_features: Number F of features. With F = 1, a linear head multiplies two scalar weights. Their product may
-            start so close to 0 that nothing is learned (in one of five runs on digits).
+        out_features: Number F of features. A single feature under a linear head is a bottleneck. It may start so close
+            to 0 that nothing is learned (in one of five runs on digits).
         rank: Number R of products, at least 1.
         activation: σ: `"tanh"` as in the paper, or None for a bilinear form.
         tied: If True, project both sides by one matrix, so swapping the inputs changes nothing. Needs D2 = D.

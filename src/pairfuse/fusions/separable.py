@@ -80,7 +80,7 @@ class Separable(Fusion):
             came = [type(side).__name__ if isinstance(side, Tensor) else f"{len(side)} terms" for side in (left, right)]
             raise ValueError(
                 f"{type(self).__name__}.left and .right must return as many terms each, as tuples or lists of tensors "
-                f"of which at most one of a pair is None, got {came[0]} and {came[1]}"
+                f"with at most one None in a pair, got {came[0]} and {came[1]}"
             )
         return pairs
 

@@ -122,7 +122,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _still(module: nn.Module, twins: dict[int, Any], *, hooks: bool) -> Any:
-    """Return a copy of a module that shares its weights, in eval mode, so that measuring it changes nothing."""
+    """Return a copy of a module that shares its weights, in eval mode. Measuring it changes nothing."""
     if id(module) not in twins:
         twin = twins[id(module)] = object.__new__(type(module))
         twin.__dict__ = dict(vars(module), training=False)
