@@ -158,9 +158,9 @@ def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: Cal
         )
     advice = ""
     if embeddings.ndim == 4:
-        advice = ": this is a feature map; end the encoder with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"
+        advice = ": that is a feature map; end the encoder with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"
     elif embeddings.ndim == 3:
-        advice = ": this is a sequence; end the encoder with a pooling, such as a mean over dim 1"
+        advice = ": that is a sequence; end the encoder with a pooling, such as a mean over dim 1"
     elif embeddings.ndim == 2 and embeddings.shape[0] == items:
         advice = f": pass embedding_dim={embeddings.shape[1]} to SiameseComparator, or build the fusion for that width"
     raise ValueError(f"{expected}, got {_what_came(embeddings)}{advice}{hint()}")
