@@ -155,7 +155,7 @@ def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, 
             return width
     raise ValueError(
         f"cannot find the width of the embeddings from {argument} {type(encoder).__name__}: it has none of the "
-        f"attributes {', '.join(_WIDTH_ATTRIBUTES)} and no nn.Linear. Pass embedding_dim=... to SiameseComparator, "
+        f"attributes {', '.join(_WIDTH_ATTRIBUTES)}, and no nn.Linear. Pass embedding_dim=... to SiameseComparator, "
         "or a fusion that is built for the width, such as pairfuse.fusions.Product(64)"
     )
 
