@@ -1,4 +1,4 @@
-"""How many bytes scoring takes for each row, column and pair: measured on a few pairs."""
+"""Bytes that scoring needs for each row, column and pair, measured on a few pairs."""
 
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -13,11 +13,11 @@ from typing_extensions import override
 
 from pairfuse.scoring.plan import Plan
 
-FEW, MORE = 2, 4  # rows, and columns, of the sets that are measured
+FEW, MORE = 2, 4  # numbers of rows and columns that are measured
 
 
 class Footprint(NamedTuple):
-    """Bytes that a computation on n × m pairs holds at its peak: `fixed + n row + m column + n m pair`."""
+    """Peak bytes of a computation on n × m pairs: `fixed + n row + m column + n m pair`."""
 
     fixed: int
     row: int
@@ -26,7 +26,7 @@ class Footprint(NamedTuple):
 
 
 class Footprints(NamedTuple):
-    """The footprints of both steps of a plan: of the factors, and of a tile, its result included."""
+    """The footprints of the two steps of a plan: the factors, and a tile with its result."""
 
     factors: Footprint
     tile: Footprint
@@ -38,7 +38,7 @@ def measure(plan: Plan, u: Tensor, v: Tensor) -> Footprints:
 
 
 class _Key:
-    """A key of the cache: it compares like its first part, and carries the plan to measure."""
+    """A key of the cache. It compares by `key` and also holds the plan to measure."""
 
     def __init__(self, key: tuple[Any, ...], plan: Plan) -> None:
         self.key, self.plan = key, plan
@@ -85,14 +85,14 @@ def _solve(sizes: Sequence[int]) -> Footprint:
 
 
 def _peak(function: Callable[[], Any]) -> tuple[Any, int]:
-    """Call a function; return its result and the largest number of bytes that its tensors held at once."""
+    """Call a function. Return its result and the peak bytes of its tensors."""
     with _Memory() as memory:
         result = function()
     return result, memory.peak
 
 
 class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that are alive among those created inside."""
+    """Counts the bytes of all live tensors that were created in this context."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -122,7 +122,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _still(module: nn.Module, twins: dict[int, Any], *, hooks: bool) -> Any:
-    """A copy of a module that shares its weights, in eval mode and without hooks: measuring it changes nothing."""
+    """Return a copy of a module that shares its weights, in eval mode. Measuring it changes nothing."""
     if id(module) not in twins:
         twin = twins[id(module)] = object.__new__(type(module))
         twin.__dict__ = dict(vars(module), training=False)
@@ -140,7 +140,7 @@ def _still(module: nn.Module, twins: dict[int, Any], *, hooks: bool) -> Any:
 
 
 def _signature(plan: Plan) -> Hashable:
-    """All that the memory of a plan may depend on: classes, shapes and plain attributes of its modules."""
+    """Return everything that the memory of a plan may depend on: classes, shapes and attributes of its modules."""
     plain = (int, float, bool, str, type(None))
     return tuple(
         (
