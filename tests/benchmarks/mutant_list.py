@@ -183,7 +183,7 @@ ITEMS = [
     Mutant("items/batches.py", "part.shape[0] != parts[0].shape[0]", "False", "parts with other numbers of items"),
     Mutant("items/batches.py", "torch.cat([x1, x2])", "torch.cat([x2, x1])", "sides swapped in the joint pass"),
     Mutant("items/batches.py", "x1.dtype == x2.dtype and ", "", "dtypes mixed in the joint pass"),
-    Mutant("items/reading.py", "labelled = parts == 2 and", "labelled = False and", "labels go to the encoder"),
+    Mutant("items/reading.py", "labeled = parts == 2 and", "labeled = False and", "labels go to the encoder"),
     Mutant("items/reading.py", "if due is not None and read != due:", "if False:", "a loader that drops items"),
     Mutant("items/tower.py", "return ndims == {self.item_ndim}", "return False", "one item taken for a batch"),
     Mutant("items/tower.py", "embeddings.reverse()", "pass", "batches joined in the wrong order"),

@@ -88,7 +88,7 @@ def vectors(pairs: int = 32, width: int = 12, classes: int = 4, noise: float = 0
 
 
 def images(pairs: int = 32, channels: int = 3, size: int = 8, classes: int = 4) -> Pairs:
-    """Normalised images `(B, channels, size, size)`: a template for each class, and noise."""
+    """Normalized images `(B, channels, size, size)`: a template for each class, and noise."""
     left, right, y = _kinds(pairs, classes)
     templates = torch.randn(classes, channels, size, size)
     return Pairs(_noisy(templates, left, 0.3), _noisy(templates, right, 0.3), y)

@@ -113,7 +113,7 @@ def two_linears_without_activation():
 
 @faulty("additive")
 def concat_dropout_linear():
-    """Regularisation was blamed: the loss is at 0.693 with and without it."""
+    """Regularization was blamed: the loss is at 0.693 with and without it."""
     tower = mlp_encoder()
     head = nn.Sequential(nn.Dropout(0.3), nn.Linear(32, 1), nn.Flatten(0))
     net = nn.ModuleDict({"tower": tower, "head": head})

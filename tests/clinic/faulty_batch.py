@@ -20,7 +20,7 @@ from clinic.case import (
 )
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     def __init__(self, momentum=0.1):
         super().__init__()
         self.fc1 = nn.Linear(12, 32)
@@ -40,7 +40,7 @@ def statistics_never_updated():
     """Training accuracy 1.00, validation accuracy 0.5: `momentum=0` was meant for the optimizer."""
     x1, x2, y = vectors()
     pairs = Pairs(x1 / 20, x2 / 20, y)
-    net = Normalised(momentum=0.0)
+    net = Normalized(momentum=0.0)
     train(net, pairs)
     return Patient(net, *pairs)
 
@@ -49,7 +49,7 @@ def statistics_never_updated():
 def statistics_of_other_data():
     """Good in train mode, at chance in eval mode: the running statistics are those of pixels up to 255."""
     pairs = vectors()
-    net = Normalised()
+    net = Normalized()
     train(net, pairs, steps=60)
     with torch.no_grad():
         net.bn.running_var.mul_(255.0)

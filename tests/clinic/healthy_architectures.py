@@ -181,7 +181,7 @@ def dropout():
 
 @healthy
 def group_norm():
-    """Normalised, but each item by itself."""
+    """Normalized, but each item by itself."""
     encoder = nn.Sequential(
         *(nn.Conv2d(1, 8, 3, stride=2), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(200, 16)),
     )
