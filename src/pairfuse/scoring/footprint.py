@@ -63,32 +63,41 @@ def _cached(given: _Key) -> Footprints:
 
 
 def _measure(still: Any, width: int, width2: int, dtype: torch.dtype, device: torch.device) -> Footprints:
-    peaks: list[tuple[int, int]] = []
+    of_factors: list[list[int]] = []
+    of_tiles: list[list[int]] = []
     with torch.no_grad():
         for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE)):
             u = torch.ones(n, width, dtype=dtype, device=device)
             v = torch.ones(m, width2, dtype=dtype, device=device)
-            factors, of_factors = _peak(partial(still.factors, u, v))
-            _, of_tile = _peak(partial(still, u, v, factors))
-            peaks.append((of_factors, of_tile))
-    return Footprints(_solve([factors for factors, _ in peaks]), _solve([tile for _, tile in peaks]))
+            factors, curve = _watch(partial(still.factors, u, v))
+            of_factors.append(curve)
+            of_tiles.append(_watch(partial(still, u, v, factors))[1])
+    return Footprints(_solve(of_factors), _solve(of_tiles))
 
 
-def _solve(sizes: Sequence[int]) -> Footprint:
-    """Solve for the four numbers, given the peaks at (a, a), (b, a), (a, b) and (b, b)."""
-    aa, ba, ab, bb = sizes
+def _solve(curves: Sequence[list[int]]) -> Footprint:
+    """Return the four numbers, given the bytes over time at (a, a), (b, a), (a, b) and (b, b).
+
+    Each moment has numbers of its own: what a few rows hold may hide what many pairs hold at another moment.
+    """
+    if len({len(curve) for curve in curves}) > 1:  # other operators for other sizes
+        curves = [[max(curve, default=0)] for curve in curves]
+    moments = [_solve_moment(*sizes) for sizes in zip(*curves, strict=True)]
+    return Footprint(*(round(max(numbers)) for numbers in zip((0, 0, 0, 0), *moments, strict=True)))
+
+
+def _solve_moment(aa: int, ba: int, ab: int, bb: int) -> tuple[float, float, float, float]:
     step = MORE - FEW
-    pair = max(0.0, (bb - ba - ab + aa) / step**2)
-    row, column = (max(0.0, (x - aa) / step - FEW * pair) for x in (ba, ab))
-    fixed = max(0.0, aa - FEW * (row + column) - FEW**2 * pair)
-    return Footprint(*(round(x) for x in (fixed, row, column, pair)))
+    pair = (bb - ba - ab + aa) / step**2
+    row, column = ((x - aa) / step - FEW * pair for x in (ba, ab))
+    return aa - FEW * (row + column) - FEW**2 * pair, row, column, pair
 
 
-def _peak(function: Callable[[], Any]) -> tuple[Any, int]:
-    """Call a function. Return its result and the peak bytes of its tensors."""
+def _watch(function: Callable[[], Any]) -> tuple[Any, list[int]]:
+    """Call a function. Return its result and the bytes of its tensors after each operator."""
     with _Memory() as memory:
         result = function()
-    return result, memory.peak
+    return result, memory.curve
 
 
 class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -97,6 +106,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
+        self.curve: list[int] = []  # the bytes alive after each operator
         self._storages: dict[int, weakref.ref[Any]] = {}
 
     @override
@@ -104,6 +114,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._see((args, kwargs), counted=False)
         result = func(*args, **(kwargs or {}))
         self._see(result, counted=True)
+        self.curve.append(self.now)
         return result
 
     def _see(self, values: Any, *, counted: bool) -> None:
