@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     found = model.topk(queries, gallery, k=NEIGHBORS)  # block by block, never the whole matrix
     by_score = vote(gallery_digits, found.indices) == query_digits
-    print(f"digit of {NEIGHBORS} neighbours: {by_score.float().mean():.1%} right")  # codespell:ignore neighbours
+    print(f"digit of {NEIGHBORS} neighbors: {by_score.float().mean():.1%} right")  # codespell:ignore neighbors
 
     index = pf.index.FaissIndex(model, gallery)  # the same scores as inner products
     print(f"faiss finds the same: {torch.equal(index.search(queries, NEIGHBORS).indices, found.indices)}")

@@ -32,6 +32,7 @@ class Oracle:
     options: list[dict[str, Any]] = field(default_factory=lambda: [{}])  # every variant is put through the laws
     rational: bool = True  # whether `values` is exact
     trained: Callable[[torch.Tensor, torch.Tensor], pf.Fusion] | None = None  # learns what it can on {a, b}
+    special: Callable[[torch.Tensor], torch.Tensor] = lambda a: 2 * a  # if "generic": it fails on {a, special(a)}
 
 
 def _dot(x: Vector, y: Vector) -> Fraction:

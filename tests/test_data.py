@@ -41,8 +41,8 @@ def test_truth_table(target):
     assert x1.shape == x2.shape == (4, 1, 3, 3)
     assert table.x1[:, 0, 0, 0].tolist() == [0, 0, 1, 1]
     assert table.x2[:, 0, 0, 0].tolist() == [0, 1, 0, 1]
-    colours = [(False, False), (False, True), (True, False), (True, True)]
-    assert y.tolist() == [float(TARGETS[target](not left, not right)) for left, right in colours]
+    colors = [(False, False), (False, True), (True, False), (True, True)]
+    assert y.tolist() == [float(TARGETS[target](not left, not right)) for left, right in colors]
 
 
 def test_all_four_pairs_are_equally_frequent():
@@ -62,7 +62,7 @@ def test_an_item_depends_on_seed_and_index_alone():
     assert bits(0) == first
     assert bits(0, length=100)[:64] == first
     assert bits(1) != first
-    assert bits(1)[:-1] != first[1:]  # neighbouring seeds are not shifted copies
+    assert bits(1)[:-1] != first[1:]  # neighboring seeds are not shifted copies
     torch.set_rng_state(state)
     bits(0)
     assert torch.equal(torch.get_rng_state(), state)

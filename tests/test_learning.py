@@ -16,7 +16,7 @@ def small_network() -> nn.Module:
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 @pytest.mark.parametrize("fusion", [name for name in pf.list_fusions() if pf.make_fusion(name, 2).xnor != "never"])
 def test_learns_xnor_promptly(fusion, head, tied, seed):
-    """From the start that the head gives, a small network answers "same colour?" in 100 steps of Adam, two in 200."""
+    """From the start that the head gives, a small network answers "same color?" in 100 steps of Adam, two in 200."""
     torch.manual_seed(seed)
     right_encoder = None if tied else small_network()
     model = pf.SiameseComparator(small_network(), fusion, head, right_encoder=right_encoder)

@@ -13,7 +13,7 @@ def test_it_learns_and_finds_the_same_everywhere(tmp_path, capsys):
     plot = tmp_path / "new folder" / "digits.png"
     search.main(["--epochs", "15", "--plot", str(plot)])
     printed = capsys.readouterr().out
-    assert float(re.search(r"neighbours: ([\d.]+)% right", printed)[1]) > 93
+    assert float(re.search(r"neighbors: ([\d.]+)% right", printed)[1]) > 93
     assert "faiss finds the same: True" in printed
     assert "from the file on disk: the same: True" in printed
     assert plot.read_bytes().startswith(b"\x89PNG")

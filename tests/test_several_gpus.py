@@ -26,7 +26,7 @@ def run(processes: int) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo is tried on Linux only")
 def test_two_processes_learn_what_one_learns():
-    """The same batches, in shares: the same loss and the same neighbours."""
+    """The same batches, in shares: the same loss and the same neighbors."""
     pytest.importorskip("sklearn")
     alone, together = run(1), run(2)
     assert alone == together

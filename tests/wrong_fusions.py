@@ -163,7 +163,7 @@ class ZeroByZero(Good):
         return (u - v) ** 2 / (u.abs() + v.abs())
 
 
-class CentresTheBatch(Good):
+class CentersTheBatch(Good):
     def fuse(self, u, v):
         return (u - u.mean(0)) * (v - v.mean(0)) if u.ndim == 2 and len(u) else u * v
 
@@ -353,7 +353,7 @@ PLANTED = {
     "two_widths": [OneWidthOnly, TakesNoSecondWidth],
     "refuses_what_does_not_fit": [Broadcasts],
     "finite": [ZeroByZero],
-    "rows": [CentresTheBatch, RunningSum],
+    "rows": [CentersTheBatch, RunningSum],
     "large_batches": [ManyRows],
     "dtype": [ChangesDtype, Imprecise],
     "symmetry": [NotSymmetric, NotAntisymmetric, SymmetricAfterAll],

@@ -37,7 +37,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: `testing` needs Hypothesis, and a diagnosis is rarely wanted."""
+    """Import on first use: `testing` needs Hypothesis, and few programs need `diagnose`."""
     if name == "testing":
         return import_module("pairfuse.testing")
     if name in ("Diagnosis", "Finding", "diagnose"):
@@ -46,5 +46,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names, those that are imported on first use included."""
+    """List the public names, including those that are imported on first use."""
     return __all__

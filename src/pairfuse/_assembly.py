@@ -1,4 +1,4 @@
-"""How the parts of a comparator fit together: widths, dtypes and the two inputs."""
+"""Fit the parts of a comparator together: widths, dtypes and the two inputs."""
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +33,13 @@ def build_fusion(
 
 
 def find_item_ndim(encoder: nn.Module, given: int | None) -> int | None:
-    """Return the number of dimensions of one item: as given, or as the encoder declares it, or None."""
+    """Return the number of dimensions of one item: the given one, the one that the encoder declares, or None."""
     ndim = getattr(encoder, "item_ndim", None) if given is None else given
     return None if ndim is None else check_int("SiameseComparator", "item_ndim", ndim, least=0)
 
 
 def is_single_pair(left: Tower, right: Tower, x1: Batch, x2: Batch) -> bool:
-    """True if two inputs are one pair without a batch dimension; raise unless they are that or equally many items."""
+    """True if two inputs are one pair without a batch dimension. Raise unless both are single or equally many."""
     single = left.is_single("x1", x1)
     if single != right.is_single("x2", x2):
         raise ValueError(
@@ -55,7 +55,7 @@ def is_single_pair(left: Tower, right: Tower, x1: Batch, x2: Batch) -> bool:
 
 
 def in_dtype_of(fusion: Fusion, head: nn.Module, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Return embeddings in the dtype of fusion and head if their own is narrower, as from an encoder under autocast."""
+    """Return embeddings in the dtype of fusion and head if theirs is narrower, as under autocast."""
     weight = first_parameter(fusion)
     weight = first_parameter(head) if weight is None else weight
     if weight is None or u.dtype == v.dtype == weight.dtype or torch.is_autocast_enabled(weight.device.type):

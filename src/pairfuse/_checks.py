@@ -1,4 +1,4 @@
-"""The one place where arguments are checked and errors are worded."""
+"""Checks of arguments that several modules share."""
 
 import math
 import operator
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def check_int(owner: str, argument: str, value: Any, *, least: int | None = 1) -> int:
-    """Return `value` as an int; raise unless it is a whole number, of at least `least`."""
+    """Return `value` as an int. Raise unless it is a whole number of at least `least`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{owner} expects {argument} to be an int, got {value!r}")
     number = operator.index(value)  # NumPy's integers too
@@ -23,7 +23,7 @@ def check_int(owner: str, argument: str, value: Any, *, least: int | None = 1) -
 
 
 def check_positive(owner: str, argument: str, value: Any) -> float:
-    """Return `value` as a float; raise unless it is a finite number above 0."""
+    """Return `value` as a float. Raise unless it is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{owner} expects {argument} to be a number, got {value!r}")
     if not 0 < value < math.inf:
@@ -32,7 +32,7 @@ def check_positive(owner: str, argument: str, value: Any) -> float:
 
 
 def check_module(owner: str, argument: str, value: Any) -> None:
-    """Raise unless `value` is a module: an instance, not its class or the function that builds it."""
+    """Raise unless `value` is a module. A class or a function that builds one is not."""
     if not isinstance(value, nn.Module):
         advice = f": call it first, as in {argument}={value.__name__}(...)" if hasattr(value, "__name__") else ""
         raise TypeError(f"{owner} expects {argument} to be an nn.Module, got {value!r}{advice}")
@@ -76,7 +76,7 @@ def check_all_pairs(owner: str, u: Any, v: Any, in_features: int, in2_features: 
 
 
 def check_like(owner: str, parameter: Tensor, **tensors: Tensor) -> None:
-    """Raise unless tensors, named by their arguments, are where the model is and no wider than it."""
+    """Raise unless tensors, named by their arguments, are on the model's device and their dtype is not wider."""
     for argument, tensor in tensors.items():
         if tensor.device != parameter.device:
             raise ValueError(
@@ -91,26 +91,26 @@ def check_like(owner: str, parameter: Tensor, **tensors: Tensor) -> None:
 
 
 def check_top_k(owner: str, k: int, queries: int | None, gallery: int | None, exclude_self: bool) -> None:
-    """Raise unless a gallery holds k items for each query, as far as the sizes are known."""
+    """Raise if a gallery holds fewer than k items for each query, as far as the sizes are known."""
     if exclude_self and None not in (queries, gallery) and queries != gallery:
         raise ValueError(
             f"{owner}: exclude_self=True is for a set with itself, got {queries} queries and a gallery of {gallery}"
         )
     if gallery and k > gallery - exclude_self:
-        size = f"the gallery size {gallery}" + (", less the item itself" if exclude_self else "")
+        size = f"the gallery size {gallery}" + (", without the item itself" if exclude_self else "")
         raise ValueError(f"{owner}: k must be at most {gallery - exclude_self} ({size}), got {k}")
 
 
 def check_finite(owner: str, **tensors: Tensor) -> None:
     """Raise if a tensor, named by its argument, holds NaN or infinity."""
     for argument, tensor in tensors.items():
-        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():  # without an array of its size
+        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():  # allocates no array of its size
             bad = int((~tensor.isfinite()).sum())
             raise ValueError(f"{owner} expects finite {argument}, got {bad} of {tensor.numel()} values NaN or infinite")
 
 
 def require_package(module: str, extra: str) -> ModuleType:
-    """Import a module of an optional package; raise with the command that installs it."""
+    """Import a module of an optional package. If it is missing, the error shows the command that installs it."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -152,7 +152,7 @@ def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: Cal
     if not isinstance(embeddings, Tensor):
         wrap = "wrap the encoder so that it returns one tensor"
         if hasattr(embeddings, "to_tuple"):  # a ModelOutput of transformers
-            wrap = "pass pairfuse.encoders.Pooled(encoder), which makes one tensor of it"
+            wrap = "pass pairfuse.encoders.Pooled(encoder), which returns one tensor"
         raise TypeError(
             f"{expected}, got {_what_came(embeddings)}: {wrap}{hint() if isinstance(embeddings, list) else ''}"
         )
@@ -167,7 +167,7 @@ def check_encoded(owner: str, embeddings: Any, items: int, width: int, hint: Cal
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not known: it suggests the nearest and lists them all."""
+    """Return the error for an unknown name. It suggests the nearest name and lists all names."""
     known = list(known)
     near = get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -1,4 +1,4 @@
-"""Layers: does a module compute what its class says, and nothing else?"""
+"""Checks that a module computes exactly what its class documents, and the linear layer."""
 
 from typing import TypeGuard
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-FEW = 4  # outputs that a compiled kernel computes as sums, without an array of the features
+FEW = 4  # a compiled kernel computes this many outputs as sums, without an array of the features
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """True if a layer computes what one of torch's classes computes: a subclass may have a forward of its own."""
+    """True if a layer uses the `forward` of one of torch's classes. A subclass may override it."""
     return "forward" not in vars(layer) and any(
         isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds
     )
@@ -28,7 +28,7 @@ def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
 
 
 def is_altered(module: nn.Module) -> bool:
-    """True if hooks or a patched method change the output of a module: then the module must be called."""
+    """True if hooks or a patched method may change the output of a module. Then the module must be called."""
     return any(
         any(getattr(m, hooks) for hooks in _HOOKS) or {"fuse", "forward", "left", "right"} & vars(m).keys()
         for m in module.modules()
@@ -36,11 +36,11 @@ def is_altered(module: nn.Module) -> bool:
 
 
 def check_rows_apart(owner: str, module: nn.Module) -> None:
-    """Raise if a batch norm has no running statistics: then an output depends on the other rows of its batch."""
+    """Raise if a batch norm has no running statistics, since then an output depends on the other rows of its batch."""
     for norm in module.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is None and not norm.training:
             raise ValueError(
-                f"{owner} needs rows that do not depend on their batch, and a {type(norm).__name__} with "
+                f"{owner} needs rows that do not depend on their batch, but a {type(norm).__name__} with "
                 "track_running_stats=False normalizes each batch by itself: use running statistics, nn.LayerNorm or "
                 "nn.GroupNorm"
             )
@@ -59,7 +59,7 @@ def depends_on_batch(*modules: nn.Module) -> str | None:
 
 
 def layers_of(module: nn.Module) -> list[nn.Module]:
-    """The layers of a head in order, with nested `nn.Sequential`s unrolled."""
+    """Return the layers of a head in order, with nested `nn.Sequential`s unrolled."""
     if isinstance(module, nn.Sequential) and is_plain(module, nn.Sequential):
         return [layer for part in module for layer in layers_of(part)]
     return [module]
@@ -68,7 +68,7 @@ def layers_of(module: nn.Module) -> list[nn.Module]:
 def apply_linear(features: Tensor, weight: Tensor) -> Tensor:
     """Apply a linear layer without bias: `(..., F)` and `(K, F)` → `(..., K)`.
 
-    While torch compiles, few outputs are written as sums, which it fuses with the computation of the features.
+    While torch compiles, a few outputs are computed as sums, which it fuses with the computation of the features.
     """
     if torch.compiler.is_compiling() and len(weight) <= FEW:
         return torch.stack([(features * row).sum(-1) for row in weight], -1)

@@ -1,4 +1,4 @@
-"""Eval mode, for a while and for one caller."""
+"""Temporary eval mode that other threads do not see."""
 
 import threading
 import types
@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 M = TypeVar("M", bound=nn.Module)
 
 _lock = threading.RLock()
-_entered = 0  # how often a model was switched
+_entered = 0  # number of times a model was switched
 _borrowers: "weakref.WeakKeyDictionary[nn.Module, _Borrowed]" = weakref.WeakKeyDictionary()
 _OF_TORCH = frozenset(vars(nn.Module()))  # attributes that torch itself gives every module
 _PLAIN = (str, bytes, int, float, complex, type, type(None), torch.Tensor, torch.dtype, torch.device, torch.fx.Graph)
@@ -23,19 +23,19 @@ _PLAIN = (str, bytes, int, float, complex, type, type(None), torch.Tensor, torch
 
 @contextmanager
 def eval_mode(model: M) -> Iterator[M]:
-    """Yield the model in eval mode: itself if no part of it is in train mode, else a view of it that is.
+    """Yield the model in eval mode: the model itself if all of it is in eval mode, else a view of it.
 
-    A view shares all weights, buffers and hooks with the model, but its modules have flags of their own, so that the
-    model stays in its mode: other threads may call or train it at the same time. Attributes that a module sets on
-    itself while it runs are handed to the original afterwards.
+    A view shares all weights, buffers and hooks with the model, but its modules have their own `training` flags. The
+    model keeps its mode, so other threads can call or train it at the same time. Attributes that a module sets on
+    itself while it runs are copied to the original afterwards.
 
-    A model of which no view can be made (it is scripted or compiled in place, overrides `train`, or keeps references to
-    its modules where they cannot be exchanged) is switched itself, once for all callers that are inside, and back when
-    the last one leaves. Then training it in another thread meanwhile is not safe.
+    Some models have no view: they are scripted or compiled in place, override `train`, or keep references to their
+    modules where these cannot be replaced. Such a model is switched itself when the first caller enters, and back when
+    the last one leaves. Meanwhile it is not safe to train it in another thread.
     """
     entered = _entered
     in_eval = model not in _borrowers and not any(module.training for module in model.modules())
-    if in_eval and entered == _entered:  # else somebody may have switched it in between
+    if in_eval and entered == _entered:  # else another thread may have switched it in between
         yield model
     elif _can_be_viewed(model):
         twins: dict[nn.Module, nn.Module] = {}
@@ -54,7 +54,7 @@ def eval_mode(model: M) -> Iterator[M]:
 
 
 def _view(module: Any, twins: dict[nn.Module, nn.Module]) -> Any:
-    """A module in eval mode that shares everything with the given one but its submodules, which are views too."""
+    """Return a copy in eval mode that shares everything except its submodules, which are views too."""
     if module not in twins:
         twin = twins[module] = object.__new__(type(module))
         twin.__dict__.update(vars(module), training=False)
@@ -63,7 +63,7 @@ def _view(module: Any, twins: dict[nn.Module, nn.Module]) -> Any:
 
 
 def _can_be_viewed(model: nn.Module) -> bool:
-    """True if every way from the model to its modules leads through `_modules`."""
+    """True if all references from the model to its modules are in `_modules`."""
     modules = set(model.modules())
     return all(
         not isinstance(module, torch.jit.ScriptModule)
@@ -105,7 +105,7 @@ def _leads_to(modules: set[nn.Module], value: Any, depth: int) -> bool:
 
 
 class _Borrowed:
-    """The modes of a model before the first of its callers, and how many there are."""
+    """The modes of a model before its first caller, and the number of callers."""
 
     def __init__(self, model: nn.Module) -> None:
         self.modes = [(module, module.training) for module in model.modules()]
@@ -132,7 +132,7 @@ def _switched(model: nn.Module) -> Iterator[None]:
 
 
 def _switch(modes: list[tuple[nn.Module, bool]], targets: list[bool]) -> None:
-    """Put modules into these modes, parents first, since `train` reaches their children too."""
+    """Set the modes of modules, parents first, since `train` also sets their children."""
     for (module, _), training in zip(modes, targets, strict=True):
         if module.training != training:
-            module.train(training)  # not only the flag: some modules do more, such as merging weights
+            module.train(training)  # not just the flag: some modules do more here, such as merging weights

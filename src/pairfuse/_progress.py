@@ -1,4 +1,4 @@
-"""Progress bars, for those who ask for them."""
+"""Progress bars."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -9,6 +9,6 @@ T = TypeVar("T")
 
 
 def show_progress(steps: Iterable[T], description: str, total: int | None) -> Iterable[T]:
-    """The steps, with a bar of tqdm's; raises ImportError with the way to install it."""
+    """Return the steps with a progress bar of tqdm. The ImportError without tqdm shows how to install it."""
     bar: Any = require_package("tqdm.auto", "progress").tqdm
     return bar(steps, desc=description, total=total)  # type: ignore[no-any-return]

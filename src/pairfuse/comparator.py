@@ -27,7 +27,7 @@ from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inne
 
 
 class AdditiveComparatorError(ValueError):
-    """An affine head on this fusion cannot answer "same?", most often because the fusion is a sum `g(u) + h(v)`."""
+    """An affine head on this fusion cannot answer "same?", usually because the fusion is a sum `g(u) + h(v)`."""
 
 
 class SiameseComparator(nn.Module):
@@ -37,12 +37,12 @@ class SiameseComparator(nn.Module):
     0.0 = different.
 
     With one encoder for both sides ("tied") and inputs of equal shapes, the encoder runs **once**, over the
-    concatenated batch of 2B items: faster, and both sides share their batch statistics in train mode. Otherwise, or
-    with `joint_pass=False`, it runs twice.
+    concatenated batch of 2B items. This is faster, and both sides share their batch statistics in train mode.
+    Otherwise, or with `joint_pass=False`, it runs twice.
 
     Args:
         encoder: Any module from a batch of B items to embeddings `(B, D)`. A mapping is passed as keyword arguments,
-            `encoder(**x1)`, if its keys are the names of parameters of the encoder's `forward`; else as one argument.
+            `encoder(**x1)`, if its keys name parameters of the encoder's `forward`; otherwise as one argument.
         fusion: A `Fusion`, a registered name, or a list of either (a list is a `Stack`). The default is symmetric
             and can always tell same from different.
         head: `"linear"`, `"mlp"`, or a module from fused features `(B, F)` to logits `(B, K)` or `(B,)`. A module
@@ -52,15 +52,15 @@ class SiameseComparator(nn.Module):
             `num_features`, `out_features`), from a given `Fusion`, or from the last `nn.Linear` of the encoder.
         item_ndim: The number of dimensions of one item (an image: 3). With it, the model also accepts a single pair
             without a batch dimension. By default the encoder's attribute `item_ndim`, if it has one. If two encoders
-            take inputs of different kinds, set the attribute on each. All tensors of a nested input must have as many.
-        joint_pass: Whether a tied encoder may run once over both sides. Pass False if it takes only batches of one
-            size, such as an exported encoder.
-        allow_additive: Allow an additive fusion with an affine head. This is right for a ranking model such as
-            Bradley–Terry, for three or more classes under one softmax ("first larger", "equal", "second larger"), and
-            for demonstrations of what goes wrong.
+            take inputs of different kinds, set the attribute on each. All tensors of a nested input must have this
+            many dimensions.
+        joint_pass: If False, a tied encoder runs once for each side. Use this if it only accepts one batch size, such
+            as an exported encoder.
+        allow_additive: If True, allow an additive fusion with an affine head. Use this for a ranking model such as
+            Bradley–Terry, or for three or more classes under one softmax ("first larger", "equal", "second larger").
 
     A fusion or head that is built from a name gets the device and dtype of the encoder's first parameter. Embeddings in
-    a narrower dtype, as from an encoder that uses autocast, are converted to that of the fusion and head.
+    a narrower dtype, such as from an encoder that uses autocast, are converted to the dtype of the fusion and head.
 
     Shape:
         - x1, x2: `(B, ...)`, or nested mappings, tuples or lists of tensors with the batch first; one item without
@@ -71,8 +71,8 @@ class SiameseComparator(nn.Module):
         AdditiveComparatorError: The head is affine, `allow_additive` is False, and the fusion is additive or, with
             one encoder, its `xnor` is `"never"`.
         TypeError: An argument is of the wrong kind.
-        ValueError: A width or a name does not fit, the inputs do not fit each other, or an encoder or head returns
-            a wrong shape.
+        ValueError: A width or a name does not fit, the inputs do not match, or an encoder or head returns a wrong
+            shape.
 
     References:
         Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural
@@ -138,21 +138,21 @@ class SiameseComparator(nn.Module):
 
     @property
     def symmetric(self) -> bool:
-        """True if swapping the inputs provably changes no logit in eval mode: tied, with a symmetric fusion."""
+        """True if swapping the inputs provably changes no logit in eval mode: one encoder and a symmetric fusion."""
         return self.tied and self.fusion.symmetry == "symmetric"
 
     @property
     def additive(self) -> bool:
         """True if provably no logit can answer "same or different": an additive fusion with an affine head.
 
-        In eval mode each logit is then g(x1) + h(x2), or a monotone function of it. A head of your own class, which
-        pairfuse cannot look into, does not count as affine.
+        In eval mode each logit is then g(x1) + h(x2), or a monotone function of it. A head of your own class counts
+        as not affine, since pairfuse cannot inspect it.
         """
         return self.fusion.additive and is_monotone_affine(self.head)
 
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:
-        """Score pairs: logits of shape `(B,)` or `(B, K)`."""
+        """Return the logits of pairs, `(B,)` or `(B, K)`."""
         left, right = self._tower("left"), self._tower("right")
         single = is_single_pair(left, right, x1, x2)
         if single:
@@ -172,20 +172,20 @@ class SiameseComparator(nn.Module):
     def predict_proba(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:
         """Return the probability that each pair is the same, in eval mode and without gradients.
 
-        The mode of every submodule is restored afterwards, also after an error.
+        The mode of every submodule stays as it is, also after an error.
 
         Args:
             x1: As for calling the model.
             x2: As for calling the model.
-            batch_size: How many pairs go through the model at a time.
+            batch_size: Number of pairs that go through the model at a time.
 
         Returns:
-            Probabilities in [0, 1], of the logits' shape: `sigmoid(logits)`. If the head has K > 1 outputs, they are
-            classes: each row is `softmax(logits)` and sums to 1.
+            Probabilities in [0, 1] with the shape of the logits: `sigmoid(logits)`. If the head has K > 1 outputs,
+            these are classes: each row is `softmax(logits)` and sums to 1.
 
         Raises:
-            ValueError: The head ends in a sigmoid or softmax, so that its outputs are probabilities already; or for
-                the reasons for which calling the model raises.
+            ValueError: The head ends in a sigmoid or softmax, so its outputs are already probabilities; or calling the
+                model raises it.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -209,11 +209,11 @@ class SiameseComparator(nn.Module):
         return logits.softmax(-1) if several else logits.sigmoid()
 
     def encode(self, x: Batch, *, side: Side = "left") -> Tensor:
-        """Embed items, in the present mode and with gradients.
+        """Embed items in the current mode, with gradients.
 
         Args:
             x: A batch of items, or a single item if `item_ndim` is known.
-            side: Which of two encoders to use, `"left"` or `"right"`.
+            side: The encoder to use if there are two, `"left"` or `"right"`.
 
         Returns:
             Embeddings `(B, D)`; `(D,)` for a single item.
@@ -238,12 +238,12 @@ class SiameseComparator(nn.Module):
 
         Args:
             items: N items: a batch as for calling the model, or a `Dataset` or `DataLoader` of items.
-            side: Which encoder to use, if there are two.
-            batch_size: As for [`Gallery`][pairfuse.Gallery], as is `progress`.
+            side: The encoder to use if there are two, `"left"` or `"right"`.
+            batch_size: As for [`Gallery`][pairfuse.Gallery].
             progress: If True, show a progress bar.
 
         Returns:
-            Embeddings `(N, D)`. Errors are those of `Gallery`.
+            Embeddings `(N, D)`. It raises the errors of `Gallery`.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -253,17 +253,17 @@ class SiameseComparator(nn.Module):
         return encode_items(self, "items", items, side, batch_size, progress)
 
     def score_embeddings(self, u: Tensor, v: Tensor, *, max_bytes: int = MAX_BYTES, compile: bool = False) -> Tensor:
-        """Score every left embedding against every right one, as `forward` scores each pair but for rounding.
+        """Score every left embedding against every right one. The scores equal those of `forward` up to rounding.
 
-        In the present mode and with gradients, so that B encoded items train on B² pairs. The first linear layer of the
-        head goes through the algebra of the fusion; most often it is one matrix product. Without gradients the pairs go
-        through the head in blocks, each of which is a batch to a batch norm in train mode: call `eval()` first.
+        It runs in the current mode and with gradients, so B encoded items train on B² pairs. The first linear layer of
+        the head is usually one matrix product, by the algebra of the fusion. Without gradients the pairs go through the
+        head in blocks. In train mode a batch norm sees each block as a batch: call `eval()` first.
 
         Args:
             u: Left embeddings `(N, D)`, such as `encode(x1)`.
             v: Right embeddings `(M, D2)`.
-            max_bytes: As for `Gallery`, as is `compile`. With gradients everything is kept and the budget ignored.
-            compile: See there.
+            max_bytes: As for `Gallery`. With gradients everything is kept and the budget is ignored.
+            compile: As for `Gallery`.
 
         Returns:
             Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs.
@@ -282,7 +282,7 @@ class SiameseComparator(nn.Module):
         return squeeze_single_output(scorer.matrix())
 
     def score_matrix(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Tensor:
-        """Score all pairs of two sets, each item encoded once: `Gallery(model, x2, **options).scores(x1)`.
+        """Score all pairs of two sets. Each item is encoded once: `Gallery(model, x2, **options).scores(x1)`.
 
         Args:
             x1: N left items.
@@ -290,7 +290,7 @@ class SiameseComparator(nn.Module):
             **options: `batch_size`, `max_bytes`, `compile` and `progress` of [`Gallery`][pairfuse.Gallery].
 
         Returns:
-            Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs. Errors are those of `Gallery.scores`.
+            Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs. It raises the errors of `Gallery.scores`.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -300,7 +300,7 @@ class SiameseComparator(nn.Module):
         return as_gallery(self, "x2", x2, options)._scores("score_matrix", "x1", None if x1 is x2 and self.tied else x1)
 
     def iter_score_blocks(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Iterator[ScoreBlock]:
-        """Score all pairs block by block: `Gallery(model, x2, **options).blocks(x1)`, as `score_matrix`.
+        """Score all pairs block by block: `Gallery(model, x2, **options).blocks(x1)`. See `score_matrix`.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -320,12 +320,12 @@ class SiameseComparator(nn.Module):
         Args:
             queries: N left items.
             gallery: M right items, or a `Gallery` of them.
-            k: How many, at most M.
-            exclude_self: If True, leave out the pairs (i, i): for a set with itself.
+            k: Number of items to find, at most M.
+            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself.
             **options: As for `score_matrix`.
 
         Returns:
-            `(values, indices)`, both `(N, k)`, best first. Errors are those of `Gallery.topk`.
+            `(values, indices)`, both `(N, k)`, best first. It raises the errors of `Gallery.topk`.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -340,21 +340,21 @@ class SiameseComparator(nn.Module):
         return encoded.topk(None if queries is gallery and self.tied else queries, k, exclude_self=exclude_self)
 
     def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
-        """Return the scores as inner products, to serve them elsewhere: in faiss or any vector database.
+        """Return the scores as inner products, for faiss or any vector database.
 
-        A snapshot: later training does not change it.
+        This is a snapshot: later training does not change it.
 
         Args:
-            origin: A point `(D,)` near the embeddings, such as the mean of the gallery's: `(u − v)²` is expanded around
-                it, and is inaccurate far from it. By default 0; it matters only for squared differences.
+            origin: A point `(D,)` near the embeddings, such as the mean of the gallery. By default 0. It only matters
+                for squared differences: `(u − v)²` is expanded around it, and is inaccurate far from it.
 
         Returns:
             An `InnerProductForm`: `to_query(u)`, `to_gallery(v)`, and a constant.
 
         Raises:
             TypeError: The origin is not a tensor.
-            ValueError: The fusion is not separable (the table of all fusions: "fast path"), the head is not linear with
-                one output, a hook or a patched method alters either, or the origin does not have shape `(D,)`.
+            ValueError: The fusion is not separable (no "fast path" in the table of all fusions), the head is not linear
+                with one output, a hook or a patched method alters either, or the origin does not have shape `(D,)`.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -369,7 +369,7 @@ class SiameseComparator(nn.Module):
             return inner_product_form(model.fusion, model.head, origin)
 
     def _tower(self, side: Side) -> Tower:
-        """Return one side of the comparison, with the present encoder."""
+        """Return one side of the comparison, with the current encoder."""
         if side not in ("left", "right"):
             raise ValueError(f"side must be 'left' or 'right', got {side!r}")
         if hasattr(type(self), "unshard") and type(first_parameter(self.head)).__name__ == "DTensor":

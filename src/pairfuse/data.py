@@ -1,4 +1,4 @@
-"""Black/white pairs: the smallest data set on which a comparison can fail for a reason of algebra."""
+"""Black/white pairs: the smallest data set that an additive model cannot learn."""
 
 import operator
 import random
@@ -23,21 +23,21 @@ class Pairs(NamedTuple):
 
 
 class BlackWhitePairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Pairs of images that are wholly black (0.0) or wholly white (1.0): the canonical sanity data set.
+    """Pairs of images that are entirely black (0.0) or white (1.0), for sanity checks.
 
-    Each image is black or white with probability ½, independently. Item i depends on `(seed, i)` alone and draws
-    from a generator of its own: no global random state is read or changed, and DataLoader workers agree.
+    Each image is black or white with probability ½, independently. Item i depends only on `(seed, i)` and has its
+    own generator. The global random state is neither read nor changed, and DataLoader workers agree.
 
     Args:
-        length: How many pairs, at least 0.
+        length: Number of pairs, at least 0.
         size: Height and width of an image in pixels.
-        channels: Channels of an image.
-        seed: Two data sets of one seed hold the same pairs.
-        target: What `y` says. `"same"`: 1.0 if both have one colour, else 0.0, which no sum `g(x1) + h(x2)` can
-            answer. The other three are controls that such a sum learns easily: `"zero"` (always 0.0),
-            `"first-is-black"` and `"second-is-black"`.
-        transform: Called on each image by itself, a float32 tensor `(C, H, W)` in [0, 1]: any transform of
-            `torchvision.transforms.v2`, say. Randomness of its own is its own affair.
+        channels: Number of channels of an image.
+        seed: Data sets with the same seed hold the same pairs.
+        target: The meaning of `y`. `"same"`: 1.0 if both images have the same color, else 0.0. No sum
+            `g(x1) + h(x2)` can learn it. The other three are controls that such a sum learns easily: `"zero"` (always
+            0.0), `"first-is-black"` and `"second-is-black"`.
+        transform: Called on each image, a float32 tensor `(C, H, W)` in [0, 1], such as a transform of
+            `torchvision.transforms.v2`. The seed does not control its randomness.
 
     Shape:
         - Item: `(x1, x2, y)` of shapes `(C, H, W)`, `(C, H, W)`, `()`, all float32
@@ -45,7 +45,7 @@ class BlackWhitePairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
     Raises:
         IndexError: The index is outside `[-length, length)`.
         TypeError: A number is not an int.
-        ValueError: `length` is negative, `size` or `channels` below 1, or the target unknown.
+        ValueError: `length` is negative, `size` or `channels` is below 1, or the target is unknown.
 
     Examples:
         >>> import pairfuse as pf
@@ -80,12 +80,12 @@ class BlackWhitePairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
         index = operator.index(index)
         if not -self.length <= index < self.length:
             raise IndexError(f"BlackWhitePairs has {self.length} pairs, got index {index}")
-        # A string seed is hashed, so that neighbouring items and seeds have nothing in common.
+        # A string seed is hashed, so neighboring items and seeds are unrelated.
         bits = random.Random(f"{self.seed}/{index % self.length}").getrandbits(2)
         return self._pair(bits >> 1, bits & 1)
 
     def truth_table(self) -> Pairs:
-        """The four pairs (black, black), (black, white), (white, black), (white, white), as one batch.
+        """Return the pairs (black, black), (black, white), (white, black) and (white, white) as one batch.
 
         Returns:
             `(x1, x2, y)` of shapes `(4, C, H, W)`, `(4, C, H, W)`, `(4,)`; the transform is applied.

@@ -13,18 +13,18 @@ from pairfuse._checks import check_int, check_module, unknown_name
 class Pooled(nn.Module):
     """Return one embedding per item from a model of the transformers library.
 
-    Such a model returns a `ModelOutput` of several tensors, most of them with a vector for each token. `Pooled` calls
-    it and makes one tensor `(B, D)`.
+    Such a model returns a `ModelOutput` of several tensors, most of them with a vector for each token. `Pooled` returns
+    one tensor `(B, D)`.
 
     Args:
         model: A module whose output has `last_hidden_state` `(B, L, D)`, such as `AutoModel.from_pretrained(...)`.
-        pooling: How the embedding is made.
+        pooling: The embedding to return.
 
             - `"mean"`: the mean over the tokens. Padding is left out if the input has an `attention_mask` `(B, L)`.
             - `"cls"`: the vector of the first token.
-            - Any other name is that of an output which is an embedding already, such as `"pooler_output"` or
+            - Any other value is the name of an output that already is an embedding, such as `"pooler_output"` or
               `"image_embeds"`.
-        embedding_dim: Width D of the embedding. By default that of the model, `model.config.hidden_size`.
+        embedding_dim: Width D of the embedding. By default `model.config.hidden_size`.
 
     Shape:
         - x: a mapping such as a tokenizer's output, passed as keyword arguments; or a tensor, such as pixels
@@ -32,7 +32,7 @@ class Pooled(nn.Module):
 
     Raises:
         TypeError: `model` is not a module.
-        ValueError: The width is not known, or the model's output has no tensor of that name.
+        ValueError: The width is unknown, or the model's output does not have the named tensor.
 
     Examples:
         >>> import torch, pairfuse as pf
@@ -121,12 +121,12 @@ def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = N
         known = models.get_model_weights(name)
         if weights.removeprefix(f"{known.__name__}.") not in known.__members__:
             raise unknown_name(f"weights of {name}", weights, known.__members__)
-    # Without weights these two families warn that a default will change, so pass it explicitly.
+    # Without weights these two families warn about a default that will change, so pass it explicitly.
     plain = name in ("googlenet", "inception_v3") and weights is None
     options = {"aux_logits": False, "init_weights": True} if plain else {}
     model: nn.Module = models.get_model(name, weights=weights, **options)
     _drop_auxiliary_classifiers(model)
-    if isinstance(model, models.SqueezeNet):  # the one family that classifies by a convolution
+    if isinstance(model, models.SqueezeNet):  # the only family that classifies with a convolution
         features: int = model.classifier[1].in_channels
         model.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, 1))
     path, classifier = [(path, m) for path, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
@@ -153,7 +153,7 @@ def _torchvision_models() -> ModuleType:
     except (ImportError, RuntimeError) as error:  # RuntimeError: "operator torchvision::nms does not exist"
         raise ImportError(
             f"vision_encoder needs torchvision, which cannot be imported here ({type(error).__name__}: {error}). "
-            "torch and torchvision must be of one release and one build: reinstall them together, "
+            "torch and torchvision must be of the same release and build: reinstall them together, "
             "from the same index, with `pip install --upgrade --force-reinstall torch torchvision`."
         ) from error
     return cast(ModuleType, models)

@@ -1,4 +1,4 @@
-"""`Gallery`: a set of items that is encoded once and compared with often."""
+"""`Gallery`: a set of items that is encoded once and compared with many queries."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,27 +15,28 @@ from pairfuse.scoring import MAX_BYTES, ScoreBlock, Scorer, TopK, top_k
 
 
 class Gallery:
-    """A set of items, encoded once by a comparator, with which queries are compared.
+    """A set of items that a comparator encodes once and compares with queries.
 
-    Every score is the one that calling the model on the pair gives, but for rounding. All methods run in eval mode,
-    without gradients, and leave the model's mode as it is. They may be called from several threads.
+    Up to rounding, every score is the one that you get by calling the model on the pair. All methods run in eval mode,
+    without gradients, and do not change the model's mode. You can call them from several threads.
 
-    The embeddings are those of the encoder at the time when the gallery is made. If the encoder's weights change
-    afterwards, the gallery refuses to answer: make a new one. The fusion and the head may be trained further.
+    The embeddings are computed when the gallery is made. If the encoder's weights change afterwards, its methods raise
+    an error: make a new gallery. (Changes through `weight.data` go unnoticed.) You can still train the fusion and the
+    head.
 
     Args:
         model: A `SiameseComparator`.
         items: M right items: a batch as for calling the model, or a `Dataset` or `DataLoader` of items.
-        batch_size: How many items the encoder gets at a time, at least 1.
-        max_bytes: How much memory scoring may take besides the embeddings and the result, in bytes.
-        compile: If True, torch.compile fuses what is computed for each pair. This takes some seconds, once for each
-            kind of model; then everything that is not a matrix product, such as `|u − v|` or a hidden layer, is
-            several times faster. Without a compiler there is a warning, and scoring goes on.
+        batch_size: Number of items that the encoder gets at a time, at least 1.
+        max_bytes: Memory that scoring may use in addition to the embeddings and the result, in bytes.
+        compile: If True, torch.compile fuses the computation for each pair. This takes some seconds, once for each
+            kind of model. Then everything that is not a matrix product, such as `|u − v|` or a hidden layer, is
+            several times faster. Without a compiler you get a warning and the same scores.
         progress: If True, show progress bars; needs tqdm.
 
     Raises:
         TypeError: The model is not a comparator, or the items are of the wrong kind.
-        ValueError: There are no items, or a loader shuffles or drops some.
+        ValueError: There are no items, or a loader shuffles or drops items.
 
     Examples:
         >>> import torch, pairfuse as pf
@@ -95,7 +96,7 @@ class Gallery:
         """Score every query against every item.
 
         Args:
-            queries: N left items, or a gallery of the same model with one encoder; None for the gallery itself.
+            queries: N left items, or a gallery of the same model (with one encoder). None: the gallery itself.
 
         Returns:
             Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs.
@@ -119,9 +120,9 @@ class Gallery:
             return squeeze_single_output(self._scorer(owner, model, u).matrix())
 
     def blocks(self, queries: "Items | Gallery | None" = None) -> Iterator[ScoreBlock]:
-        """Iterate over the scores block by block, row by row: for a matrix that does not fit into memory.
+        """Iterate over the scores in blocks, row by row, for a matrix that does not fit into memory.
 
-        The queries are encoded at once, and every block is computed when it is requested. Do not change the model's
+        The queries are encoded immediately. Every block is computed when it is requested, so do not change the model's
         weights before the last block.
 
         Args:
@@ -145,7 +146,7 @@ class Gallery:
 
     def _blocks(self, owner: str, name: str, queries: "Items | Gallery | None") -> Iterator[ScoreBlock]:
         u = self._embed(name, queries)
-        with torch.no_grad(), eval_mode(self.model) as model:  # the plan of the scorer depends on both
+        with torch.no_grad(), eval_mode(self.model) as model:  # the scorer's plan depends on both
             blocks = self._scorer(owner, model, u).blocks()
         return self._one_by_one(blocks)
 
@@ -155,12 +156,12 @@ class Gallery:
 
         Args:
             queries: As for `scores`.
-            k: How many, at most M.
-            exclude_self: If True, leave out the pairs (i, i): for a set with itself.
+            k: Number of items to find, at most M.
+            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself.
 
         Returns:
-            `(values, indices)`, both `(N, k)`, best first, as `torch.topk` returns them. Of equal scores any may come
-            first.
+            `(values, indices)`, both `(N, k)`, best first, as `torch.topk` returns them. The order of equal scores is
+            arbitrary.
 
         Raises:
             TypeError: As for `scores`.
@@ -206,7 +207,7 @@ class Gallery:
         if queries is None or isinstance(queries, Gallery):
             if not self.model.tied:
                 raise ValueError(
-                    "a Gallery holds right embeddings, and this model encodes left items by another encoder: pass the "
+                    "a Gallery holds right embeddings, but this model encodes left items by another encoder: pass the "
                     f"items themselves as {name}"
                 )
             if queries is not None and queries.model is not self.model:
@@ -218,19 +219,19 @@ class Gallery:
         return encode_items(self.model, name, items, side, self.batch_size, self.progress)
 
     def _encoder_versions(self) -> list[int]:
-        """Return a number for each tensor of the right encoder that torch raises whenever it is written."""
+        """Return the version of each tensor of the right encoder. torch increases it when the tensor changes."""
         encoder = self.model._tower("right").encoder
         tensors = [*encoder.parameters(), *encoder.buffers()]
         return [id(x) if x.is_inference() else x._version for x in tensors]
 
 
 def count(items: "Items | Gallery") -> int | None:
-    """Return the number of items, if it is known before they are read."""
+    """Return the number of items, or None if it is unknown before they are read."""
     return len(items) if isinstance(items, Gallery) else known_length(items)
 
 
 def as_gallery(model: nn.Module, name: str, items: "Items | Gallery", options: dict[str, Any]) -> Gallery:
-    """Return a gallery of a model, or make one of items, which errors name."""
+    """Return a gallery of a model; items become one. `name` is the argument that errors name."""
     if not isinstance(items, Gallery):
         gallery = Gallery.__new__(Gallery)
         gallery._start(model, name, items, **options)
@@ -244,7 +245,7 @@ def as_gallery(model: nn.Module, name: str, items: "Items | Gallery", options: d
 
 @torch.no_grad()
 def encode_items(model: Any, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:
-    """Encode many items, each once, in eval mode and without gradients: `(N, D)`."""
+    """Return the embeddings of many items, `(N, D)`, in eval mode and without gradients."""
     with eval_mode(model) as still:
         tower: Tower = still._tower(side)
         check_rows_apart(f"encoding {name}", tower.encoder)
@@ -261,7 +262,7 @@ def make_scorer(
     compile: bool = False,
     progress: bool = False,
 ) -> Scorer:
-    """Return a scorer of two sets of embeddings, after checking that they fit the model."""
+    """Return a scorer of two sets of embeddings. Raise unless they fit the model."""
     fusion, head = model.fusion, model.head
     check_all_pairs(owner, u, v, fusion.in_features, fusion.in2_features)
     parameter = first_parameter(nn.ModuleList([fusion, head]))

@@ -1,4 +1,4 @@
-"""Heads: from fused features to logits. A plain `nn.Linear`, or an `nn.Sequential` that begins with one."""
+"""Heads map fused features to logits: an `nn.Linear`, or an `nn.Sequential` that begins with one."""
 
 from typing import NamedTuple
 
@@ -10,54 +10,54 @@ from pairfuse._layers import is_linear, is_plain, layers_of
 from pairfuse.fusions import Fusion
 
 HIDDEN_FEATURES = 64
-START_GAP = 6.0  # from the logit of a typical different pair to that of a typical same pair; σ(±3) is 0.95, 0.05
+START_GAP = 6.0  # between the logits of a typical different and a typical same pair; σ(±3) is 0.95, 0.05
 
 _PASSES_ON = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-# Never decreasing, so that they cannot turn "more" into "less" for some partners only.
+# Never decreasing: they preserve the order of the logits.
 _MONOTONE = (
     *(nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Tanh, nn.Hardtanh, nn.Softsign, nn.Softplus),
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU),
 )
 _PROBABILITIES = (nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
-# How autograd names the functions that return probabilities, and those that return the same numbers in another shape.
+# Autograd's names of functions that return probabilities, and of functions that only reshape, copy or convert.
 _RETURN_PROBABILITIES = ("SigmoidBackward", "HardsigmoidBackward", "SoftmaxBackward", "LogSigmoidBackward")
 _RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "ReshapeAlias", "Select", "Slice", "ToCopy", "Clone")
 
 
 def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | None = None) -> nn.Module:
-    """Build the head `"linear"` or `"mlp"` for a fusion, started where it can learn.
+    """Build the head `"linear"` or `"mlp"` for a fusion, initialized to suit it.
 
     `"linear"` is `nn.Linear(F, 1)`; `"mlp"` is `nn.Linear(F, 64)`, `nn.ReLU`, `nn.Linear(64, 1)`.
 
-    Of two identical inputs a head on `|u − v|` sees nothing but its own bias. The default bias is next to 0 and
-    an optimiser moves it by a learning rate a step, so p(same) would stay near ½ for thousands of steps. Hence
-    the linear head starts as the classifier that one would write by hand. Every fusion declares its `feature_means`:
-    the mean of its features over same pairs and over different pairs of standard normal embeddings.
+    For identical inputs `|u − v|` is zero, so the logit is the bias. The default bias is close to 0, and an optimizer
+    moves it by about a learning rate per step: p(same) would stay near ½ for thousands of steps. So the linear head
+    starts as a good classifier. It uses the `feature_means` of the fusion: the means of its features over same pairs
+    and over different pairs of standard normal embeddings.
 
-    - The weights are proportional to the difference of the two, and such that the logits of a typical same pair and
-      of a typical different pair are 6 apart: above 0 on `u ∘ v`, below 0 on `|u − v|`.
-    - The bias stands in for the features that are 0 for every same pair: 3 on `|u − v|`, 0 on `u ∘ v`, and on both
-      together 3 times the distance's share of that difference, 1.7. It would be wrong to set it by the
-      products too, since their size depends on the scale of the embeddings, which is not known.
-    - Features whose means say nothing keep the default of `nn.Linear`, as does the hidden layer of `"mlp"`; its last
+    - The weights are proportional to the difference of these two means. Their scale puts the logits of a typical same
+      and a typical different pair 6 apart. They are above 0 on `u ∘ v`, below 0 on `|u − v|`.
+    - The bias compensates for the features that are 0 for every same pair: 3 on `|u − v|`, 0 on `u ∘ v`, and on both
+      together 3 times the distance's share of that difference, 1.7. Products do not contribute, since their size
+      depends on the unknown scale of the embeddings.
+    - Features without declared means keep the default of `nn.Linear`. So does the hidden layer of `"mlp"`; its last
       bias is that of the linear head.
 
-    With two encoders (`tied=False`) the two embeddings of a same pair have nothing in common yet, so that a distance
-    says nothing, and its features keep the default of `nn.Linear`. A similarity, higher for same pairs, starts as with
-    one encoder: the encoders learn to agree with its sign. For the cosine this matters, whose bounded values need large
-    weights: with the default it took 335 steps and more where it now takes 10.
+    With two encoders (`tied=False`) the two embeddings of a same pair are unrelated at first. So the features of a
+    distance keep the default of `nn.Linear`. Those of a similarity, which is higher for same pairs, start as with one
+    encoder, and the encoders learn to agree with its sign. The bounded values of the cosine need large weights: with
+    the default it took at least 335 steps, now it takes 10.
 
     Args:
         name: `"linear"` or `"mlp"`.
         fusion: The fusion whose features the head reads.
-        tied: Whether u and v come from one encoder.
+        tied: True if u and v come from one encoder.
         like: A tensor whose device and dtype the parameters get.
 
     Returns:
         A new module `(..., F)` → `(..., 1)`.
 
     Raises:
-        ValueError: The name is neither.
+        ValueError: The name is unknown.
 
     Examples:
         >>> from pairfuse.fusions import AbsDiff
@@ -91,10 +91,10 @@ def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | No
 
 
 def is_monotone_affine(head: nn.Module) -> bool:
-    """Whether a head is provably affine, up to never decreasing functions at its end.
+    """True if a head is provably affine, except for never decreasing functions at its end.
 
-    Linear layers, batch normalisation (affine in eval mode), and dropout or identity between them, then any
-    number of links such as a sigmoid. What is not known to be affine counts as not affine.
+    Such a head consists of linear layers, batch normalization (affine in eval mode), dropout and identity, then any
+    number of functions such as a sigmoid. Every other layer counts as not affine.
     """
     layers = list(layers_of(head))
     while layers and _never_decreases(layers[-1]):
@@ -116,10 +116,10 @@ class SplitHead(NamedTuple):
 
 
 def split_head(head: nn.Module) -> SplitHead | None:
-    """A head as its first linear layer and the layers after it; None if what it begins with is something else.
+    """Return the first linear layer of a head and the layers after it; None if another layer comes first.
 
-    Linear layers that follow one another are one, unless it would be wider. Layers before and after them that pass
-    everything on in the present mode, such as dropout in eval mode, are left out.
+    Consecutive linear layers are merged, unless this makes the first one wider. Layers before and after them that do
+    nothing in the current mode, such as dropout in eval mode, are left out.
     """
     split, layers = None, _skip(layers_of(head))
     while layers and is_linear(layers[0]) and (split is None or layers[0].out_features <= len(split.weight)):
@@ -128,12 +128,12 @@ def split_head(head: nn.Module) -> SplitHead | None:
 
 
 def _skip(layers: list[nn.Module]) -> list[nn.Module]:
-    """The layers from the first on that does something."""
+    """Return the layers without those at the start that do nothing."""
     return next((layers[i:] for i, layer in enumerate(layers) if not _does_nothing(layer)), [])
 
 
 def _merge(before: SplitHead | None, layer: nn.Linear, rest: list[nn.Module]) -> SplitHead:
-    """A linear layer, and the one before it, if there is one, as one."""
+    """Merge a linear layer with the one before it, if there is one."""
     if before is None:
         return SplitHead(layer.weight, layer.bias, rest)
     bias = layer.bias if before.bias is None else nn.functional.linear(before.bias, layer.weight, layer.bias)
@@ -141,14 +141,14 @@ def _merge(before: SplitHead | None, layer: nn.Linear, rest: list[nn.Module]) ->
 
 
 def _does_nothing(layer: nn.Module) -> bool:
-    """Whether a layer hands on rows `(n, F)` as they are, in its present mode."""
+    """True if a layer returns rows `(n, F)` unchanged in its current mode."""
     random = hasattr(layer, "p")
     flattens_less = isinstance(layer, nn.Flatten) and layer.start_dim != 1
     return is_plain(layer, *_PASSES_ON) and not (random and layer.training) and not flattens_less
 
 
 def check_head(head: nn.Module, features: int) -> None:
-    """Raise if the first layer does not take `features` inputs, or the last layer makes probabilities."""
+    """Raise if the first layer does not take `features` inputs, or the last layer returns probabilities."""
     layers = [layer for layer in layers_of(head) if not is_plain(layer, *_PASSES_ON)]
     if not layers:
         return
@@ -167,7 +167,7 @@ def check_head(head: nn.Module, features: int) -> None:
 
 
 def _width_taken(layer: nn.Module) -> int | None:
-    """How many features a layer takes, where it is of a kind that tells; 0 in a lazy layer means any."""
+    """Return the number of features that a layer takes; None if it is unknown or, in a lazy layer, arbitrary."""
     if is_plain(layer, nn.Linear) and isinstance(layer, nn.Linear):
         return layer.in_features or None
     if isinstance(layer, nn.BatchNorm1d):
@@ -176,7 +176,7 @@ def _width_taken(layer: nn.Module) -> int | None:
 
 
 def refuse_probabilities(head: nn.Module, features: int) -> None:
-    """Raise if a head with a class of its own ends in a sigmoid or softmax. `check_head` knows the layers of torch."""
+    """Raise if a head of the user's own class ends in a sigmoid or softmax. `check_head` handles torch's layers."""
     if all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
         return
     weight = next(head.parameters(), None)
@@ -186,7 +186,7 @@ def refuse_probabilities(head: nn.Module, features: int) -> None:
         try:
             fused = torch.zeros(2, features, dtype=weight.dtype, device=weight.device, requires_grad=True)
             node = head.forward(fused).grad_fn
-        except Exception:  # calling the model reports what is wrong
+        except Exception:  # calling the model reports the error
             return
     while node is not None and node.name().startswith(_RESHAPES):
         node = node.next_functions[0][0]

@@ -1,4 +1,4 @@
-"""A gallery in a faiss index, searched by a comparator's own scores. Needs the extra `faiss`."""
+"""Search a gallery by a comparator's scores with a faiss index. Needs the extra `faiss`."""
 
 from typing import Any
 
@@ -17,24 +17,24 @@ __all__ = ["FaissIndex"]
 class FaissIndex:
     """An exact inner-product index of a gallery (`faiss.IndexFlatIP`), with the scores of `model.topk`.
 
-    Every gallery item is encoded once and kept as the vector that `model.inner_product_form` makes of it. What the
-    model learns later does not change the index: build it anew.
+    Every gallery item is encoded once and stored as the vector that `model.inner_product_form` computes. Training the
+    model does not change the index: build a new one.
 
     Args:
-        model: A comparator whose scores are inner products: a fusion with factors and a linear head with one output.
-        gallery: M items, as for `SiameseComparator.topk`; the right ones.
-        batch_size: How many items the encoder sees at a time.
-        progress: Show a progress bar; needs tqdm.
+        model: A comparator whose scores are inner products: a separable fusion and a linear head with one output.
+        gallery: M right items, as for `SiameseComparator.topk`.
+        batch_size: Number of items that the encoder gets at a time.
+        progress: If True, show a progress bar; needs tqdm.
 
     Attributes:
-        model: The comparator, which encodes the queries.
+        model: The comparator. It encodes the queries.
         form: The `InnerProductForm` of the scores.
-        index: The faiss index, for `faiss.write_index` and all that faiss can do.
+        index: The faiss index, for `faiss.write_index` and other functions of faiss.
 
     Raises:
         ImportError: faiss is not installed.
-        TypeError: The model is no comparator, or the items are of the wrong kind.
-        ValueError: The model's scores are no inner products, there are no items, or an embedding is not finite.
+        TypeError: The model is not a `SiameseComparator`, or the items are of the wrong kind.
+        ValueError: The model's scores are not inner products, there are no items, or an embedding is not finite.
 
     References:
         Johnson, Douze and Jégou, *Billion-scale similarity search with GPUs*, 2017, arXiv:1702.08734.
@@ -56,7 +56,7 @@ class FaissIndex:
             raise TypeError(f"FaissIndex expects model to be a SiameseComparator, got {type(model).__name__}")
         faiss: Any = require_package("faiss", "faiss")
         self.model = model
-        model.inner_product_form()  # what has no such form is refused before anything is encoded
+        model.inner_product_form()  # raises before anything is encoded
         v = self._embed("gallery", gallery, "right", batch_size, progress)
         origin = v.mean(0) if model.fusion.in_features == model.fusion.in2_features else None
         self.form = model.inner_product_form(origin=origin)
@@ -65,21 +65,21 @@ class FaissIndex:
             self.index.add(self.form.to_gallery(block).float().numpy(force=True))
 
     def __len__(self) -> int:
-        """How many items the gallery holds."""
+        """Return the number of items M."""
         return int(self.index.ntotal)
 
     def search(self, queries: Items, k: int, *, batch_size: int = 256, progress: bool = False) -> TopK:
-        """The k items of the gallery that score highest for each query.
+        """Return the k items with the highest scores for each query.
 
         Args:
-            queries: N items; the left ones.
-            k: How many, at most M.
-            batch_size: How many items the encoder sees at a time.
-            progress: Show a progress bar; needs tqdm.
+            queries: N left items.
+            k: Number of items to find, at most M.
+            batch_size: Number of items that the encoder gets at a time.
+            progress: If True, show a progress bar; needs tqdm.
 
         Returns:
-            `(values, indices)`, both `(N, k)`, best first, on the CPU: those of `model.topk` but for rounding, with
-            float32 values.
+            `(values, indices)`, both `(N, k)`, best first, on the CPU. They equal those of `model.topk` up to rounding;
+            values are float32.
 
         Raises:
             TypeError: The items are of the wrong kind.
@@ -90,7 +90,7 @@ class FaissIndex:
         u = self._embed("queries", queries, "left", batch_size, progress)
         values, indices = self.index.search(self.form.to_query(u).float().numpy(force=True), k)
         found = TopK(torch.from_numpy(values) + self.form.constant.float().cpu(), torch.from_numpy(indices))
-        check_scores("search", found.values.where(found.indices >= 0, -torch.inf))  # faiss marks an overflow by -1
+        check_scores("search", found.values.where(found.indices >= 0, -torch.inf))  # faiss marks an overflow with -1
         return found
 
     def _embed(self, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> torch.Tensor:

@@ -78,7 +78,7 @@ def main() -> None:
     settings = [(fusion, THE_QUESTIONS, 0) for fusion in ("concat", "product")]
     settings += [(fusion, OURS, seed) for fusion in ("concat", "product") for seed in (0, 1, 2)]
     rows = [run(*setting) for setting in settings]
-    columns = ["fusion", "optimiser and loss", "seed", "steps × pairs", "training loss < 0.01 from step"]
+    columns = ["fusion", "optimizer and loss", "seed", "steps × pairs", "training loss < 0.01 from step"]
     columns += ["all four right from step", "p(same) of bb, bw, wb, ww at the end", "accuracy"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     print("\n".join(rows))

@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--signals", type=int, default=2000)
     signals = parser.parse_args().signals
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     torch.manual_seed(0)
     model, x1, x2, y = Model(), *torch.randn(2, 12, 6), (torch.arange(12) % 2).float()
     optimizer = torch.optim.AdamW(model.parameters())
@@ -91,6 +92,7 @@ def main() -> None:
         traces += state(model, optimizer) != before
     signal.signal(signal.SIGALRM, previous)
     seconds = time.perf_counter() - start
+    assert interrupted > signals / 4, f"only {interrupted} diagnoses were interrupted by {sent} signals"
     print(f"{sent} signals, {interrupted} diagnoses interrupted, {traces} traces ({seconds:.0f} s)")
 
 

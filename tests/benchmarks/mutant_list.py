@@ -16,7 +16,7 @@ class Mutant(NamedTuple):
 
 
 XNOR = [
-    Mutant("xnor/_features.py", "with eval_mode(fusion):", "with torch.enable_grad():", "margins in train mode"),
+    Mutant("xnor/_features.py", "functional_call(still", "functional_call(fusion", "margins in train mode"),
     Mutant("xnor/_features.py", "(u.double(), v.double())", "(u.float(), v.float())", "margins in float32"),
     Mutant("xnor/_features.py", "scale.where(scale > 0, 1.0)", "scale.where(scale > 1, 1.0)", "no division by < 1"),
     Mutant("xnor/margin.py", "margin <= RESOLUTION * size", "margin < 0 * size", "rounding counts as a margin"),
@@ -183,7 +183,7 @@ ITEMS = [
     Mutant("items/batches.py", "part.shape[0] != parts[0].shape[0]", "False", "parts with other numbers of items"),
     Mutant("items/batches.py", "torch.cat([x1, x2])", "torch.cat([x2, x1])", "sides swapped in the joint pass"),
     Mutant("items/batches.py", "x1.dtype == x2.dtype and ", "", "dtypes mixed in the joint pass"),
-    Mutant("items/reading.py", "labelled = parts == 2 and", "labelled = False and", "labels go to the encoder"),
+    Mutant("items/reading.py", "labeled = parts == 2 and", "labeled = False and", "labels go to the encoder"),
     Mutant("items/reading.py", "if due is not None and read != due:", "if False:", "a loader that drops items"),
     Mutant("items/tower.py", "return ndims == {self.item_ndim}", "return False", "one item taken for a batch"),
     Mutant("items/tower.py", "embeddings.reverse()", "pass", "batches joined in the wrong order"),

@@ -1,4 +1,4 @@
-"""The clinic: small models in the styles people write, one planted fault each, and healthy ones beside them."""
+"""The clinic: small models in the styles people write, one planted fault each, and healthy ones."""
 
 from types import ModuleType
 

@@ -1,4 +1,4 @@
-"""What a case of the clinic is, and what the cases are made of: small data, small encoders, a short training."""
+"""A case of the clinic, and the parts of the cases: small data, small encoders, a short training."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import pairfuse as pf
 
 @dataclass
 class Patient:
-    """What an owner brings: call `pf.diagnose(model, x1, x2, y, **options)`."""
+    """The arguments of a diagnosis: call `pf.diagnose(model, x1, x2, y, **options)`."""
 
     model: Callable[..., Any]
     x1: Any
@@ -75,20 +75,20 @@ def _kinds(pairs: int, classes: int) -> _Kinds:
     return _Kinds(left, left.where(same, other), same.float())
 
 
-def _noisy(centres: Tensor, kinds: Tensor, noise: float) -> Tensor:
-    items = centres[kinds]
+def _noisy(centers: Tensor, kinds: Tensor, noise: float) -> Tensor:
+    items = centers[kinds]
     return items + noise * torch.randn_like(items)
 
 
 def vectors(pairs: int = 32, width: int = 12, classes: int = 4, noise: float = 0.3) -> Pairs:
-    """Feature vectors `(B, width)` around the centres of a few classes: of one class or not?"""
+    """Feature vectors `(B, width)` around the centers of a few classes: of one class or not?"""
     left, right, y = _kinds(pairs, classes)
-    centres = torch.randn(classes, width)
-    return Pairs(_noisy(centres, left, noise), _noisy(centres, right, noise), y)
+    centers = torch.randn(classes, width)
+    return Pairs(_noisy(centers, left, noise), _noisy(centers, right, noise), y)
 
 
 def images(pairs: int = 32, channels: int = 3, size: int = 8, classes: int = 4) -> Pairs:
-    """Normalised images `(B, channels, size, size)`: a template for each class, and noise."""
+    """Normalized images `(B, channels, size, size)`: a template for each class, and noise."""
     left, right, y = _kinds(pairs, classes)
     templates = torch.randn(classes, channels, size, size)
     return Pairs(_noisy(templates, left, 0.3), _noisy(templates, right, 0.3), y)
@@ -137,8 +137,8 @@ def sorted_vectors(pairs: int = 32, width: int = 12) -> Pairs:
     """Two classes; of two different items the one of class 0 always stands on the left."""
     left = torch.tensor([0, 0, 0, 1]).repeat(pairs // 4)
     right = torch.tensor([0, 1, 1, 1]).repeat(pairs // 4)
-    centres = torch.randn(2, width)
-    return Pairs(_noisy(centres, left, 0.3), _noisy(centres, right, 0.3), (left == right).float())
+    centers = torch.randn(2, width)
+    return Pairs(_noisy(centers, left, 0.3), _noisy(centers, right, 0.3), (left == right).float())
 
 
 def mlp_encoder(width: int = 12, features: int = 16) -> nn.Sequential:
@@ -147,7 +147,7 @@ def mlp_encoder(width: int = 12, features: int = 16) -> nn.Sequential:
 
 
 def conv_encoder(channels: int = 3, features: int = 16) -> nn.Sequential:
-    """Images `(B, channels, 8, 8)` to embeddings `(B, features)`, with batch normalisation."""
+    """Images `(B, channels, 8, 8)` to embeddings `(B, features)`, with batch normalization."""
     return nn.Sequential(
         *(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
         *(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU()),

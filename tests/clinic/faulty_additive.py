@@ -113,7 +113,7 @@ def two_linears_without_activation():
 
 @faulty("additive")
 def concat_dropout_linear():
-    """Regularisation was blamed: the loss is at 0.693 with and without it."""
+    """Regularization was blamed: the loss is at 0.693 with and without it."""
     tower = mlp_encoder()
     head = nn.Sequential(nn.Dropout(0.3), nn.Linear(32, 1), nn.Flatten(0))
     net = nn.ModuleDict({"tower": tower, "head": head})
@@ -182,7 +182,7 @@ def concat_linear_tanh():
 
 @faulty("additive")
 def comparator_with_concat():
-    """Our own comparator, told to allow it: the loss stays at ln 2."""
+    """Our own comparator, which is made to allow it: the loss stays at ln 2."""
     return Patient(pf.SiameseComparator(conv_encoder(), "concat", allow_additive=True), *images())
 
 

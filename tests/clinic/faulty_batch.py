@@ -20,7 +20,7 @@ from clinic.case import (
 )
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     def __init__(self, momentum=0.1):
         super().__init__()
         self.fc1 = nn.Linear(12, 32)
@@ -37,10 +37,10 @@ class Normalised(nn.Module):
 
 @faulty("train-eval-gap")
 def statistics_never_updated():
-    """Training accuracy 1.00, validation accuracy 0.5: `momentum=0` was meant for the optimiser."""
+    """Training accuracy 1.00, validation accuracy 0.5: `momentum=0` was meant for the optimizer."""
     x1, x2, y = vectors()
     pairs = Pairs(x1 / 20, x2 / 20, y)
-    net = Normalised(momentum=0.0)
+    net = Normalized(momentum=0.0)
     train(net, pairs)
     return Patient(net, *pairs)
 
@@ -49,7 +49,7 @@ def statistics_never_updated():
 def statistics_of_other_data():
     """Good in train mode, at chance in eval mode: the running statistics are those of pixels up to 255."""
     pairs = vectors()
-    net = Normalised()
+    net = Normalized()
     train(net, pairs, steps=60)
     with torch.no_grad():
         net.bn.running_var.mul_(255.0)
@@ -68,7 +68,7 @@ def dropout_of_nearly_everything():
     return Patient(model.train(), *pairs)
 
 
-class CentresTheBatch(nn.Module):
+class CentersTheBatch(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder = mlp_encoder()
@@ -81,9 +81,9 @@ class CentresTheBatch(nn.Module):
 
 
 @faulty("batch-dependence")
-def centres_by_the_batch():
+def centers_by_the_batch():
     """A pair's score changes with the batch that it comes in, and of a batch of one nothing is left."""
-    return Patient(CentresTheBatch(), *vectors())
+    return Patient(CentersTheBatch(), *vectors())
 
 
 class NoRunningStatistics(nn.Module):
@@ -122,8 +122,8 @@ class EachSideByItself(nn.Module):
 
 
 @faulty("batch-dependence")
-def sides_normalised_apart():
-    """Day photos on the left, night photos on the right: each side is normalised by itself, and the gap is gone."""
+def sides_normalized_apart():
+    """Day photos on the left, night photos on the right: each side is normalized by itself, and the gap is gone."""
     x1, x2, y = vectors()
     return Patient(EachSideByItself(), x1 + 2, x2 - 2, y)
 

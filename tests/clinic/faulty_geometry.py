@@ -57,7 +57,7 @@ def one_positive_number():
 
 @faulty("product-geometry")
 def brightness_only():
-    """Grey images through a network without biases: all embeddings point the same way."""
+    """Gray images through a network without biases: all embeddings point the same way."""
     levels = torch.tensor([0.2, 0.4, 0.7, 1.0])
     left = torch.arange(32) % 4
     right = (left + torch.tensor([0, 1, 0, 2, 0, 3, 0, 1]).repeat_interleave(4)) % 4
@@ -86,7 +86,7 @@ def huge_common_offset_comparator():
 
 
 def _tiny_start():
-    """Initialised by hand, with a standard deviation that was right for another layer."""
+    """Initialized by hand, with a standard deviation that was right for another layer."""
     encoder = mlp_encoder()
     nn.init.normal_(encoder[2].weight, std=5e-6)
     nn.init.uniform_(encoder[2].bias, 0.5, 1.0)

@@ -1,4 +1,4 @@
-"""Faults of learning: gradients that are NaN or missing, what the optimiser does not hold, what is not finite."""
+"""Faults of learning: gradients that are NaN or missing, weights outside the optimizer, values that are not finite."""
 
 import copy
 
@@ -152,14 +152,14 @@ def data_of_one_tower():
 
 @faulty("head-not-in-optimizer")
 def optimizer_of_the_encoder():
-    """The head stays at its random start: only `encoder.parameters()` were given to the optimiser."""
+    """The head stays at its random start: only `encoder.parameters()` were given to the optimizer."""
     net = distance_net()
     return Patient(net, *vectors(), {"optimizer": torch.optim.Adam(net.encoder.parameters())})
 
 
 @faulty("head-not-in-optimizer")
 def optimizer_of_a_copy():
-    """The loss does not move at all: the model was copied after the optimiser had been made."""
+    """The loss does not move at all: the model was copied after the optimizer had been made."""
     net = pf.SiameseComparator(conv_encoder(), "product")
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-2, momentum=0.9)
     return Patient(copy.deepcopy(net), *images(), {"optimizer": optimizer})
@@ -167,7 +167,7 @@ def optimizer_of_a_copy():
 
 @faulty("head-not-in-optimizer")
 def head_replaced_later():
-    """The head was exchanged for another after the optimiser had been made."""
+    """The head was exchanged for another after the optimizer had been made."""
     net = distance_net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     net.head = nn.Linear(16, 1)

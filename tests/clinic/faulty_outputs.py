@@ -189,7 +189,7 @@ def softmax_and_cross_entropy():
 
 @faulty("double-sigmoid")
 def logits_and_probability_loss():
-    """`nn.BCELoss` raises, or is told nonsense: it was given logits."""
+    """`nn.BCELoss` raises, or returns nonsense, since it was given logits."""
     net = Siamese(mlp_encoder(), nn.Sequential(nn.Linear(16, 1)))
     net.head[0].weight.data *= 20
     return Patient(net, *vectors(), {"loss": nn.BCELoss()})
@@ -231,7 +231,7 @@ class DotOfUnitVectors(nn.Module):
 
 @faulty("bounded-output")
 def dot_of_unit_vectors():
-    """The dot product of normalised embeddings, without a temperature."""
+    """The dot product of normalized embeddings, without a temperature."""
     net, (x1, x2, y) = DotOfUnitVectors(), black_white()
     return Patient(
         lambda a, b: net(torch.stack([a, b], dim=1)), x1, x2, y, {"module": net, "loss": nn.BCEWithLogitsLoss()}

@@ -45,7 +45,7 @@ def abs_diff():
 
 @healthy
 def comparator():
-    """What our own library builds by default."""
+    """The default of our own library."""
     return Patient(pf.SiameseComparator(mlp_encoder()), *vectors())
 
 
@@ -181,7 +181,7 @@ def dropout():
 
 @healthy
 def group_norm():
-    """Normalised, but each item by itself."""
+    """Normalized, but each item by itself."""
     encoder = nn.Sequential(
         *(nn.Conv2d(1, 8, 3, stride=2), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(200, 16)),
     )
@@ -202,7 +202,7 @@ class JointPass(nn.Module):
 
 @healthy
 def batch_norm_in_one_pass():
-    """In train mode every score depends on the whole batch, as batch normalisation does."""
+    """In train mode every score depends on the whole batch, as batch normalization does."""
     net = JointPass()
     return Patient(lambda x1, x2: net(torch.stack([x1, x2], dim=1)), *images(), {"module": net})
 
@@ -290,7 +290,7 @@ def small_inputs():
 
 @healthy
 def large_inputs():
-    """Inputs of the size of 1000, normalised by the first layer."""
+    """Inputs of the size of 1000, normalized by the first layer."""
     x1, x2, y = vectors()
     encoder = nn.Sequential(nn.LayerNorm(12), *mlp_encoder())
     return Patient(Siamese(encoder, nn.Linear(16, 1)), x1 * 1000, x2 * 1000, y)

@@ -1,4 +1,4 @@
-"""Healthy models with a history: trained, frozen on purpose, or with their loss and optimiser at hand."""
+"""Healthy models with a history: trained, frozen on purpose, or with their loss and optimizer at hand."""
 
 import torch
 from torch import nn
@@ -113,7 +113,7 @@ def two_logits_and_cross_entropy():
 
 
 class LitSiamese(nn.Module):
-    """Written for a trainer: the loss and the optimiser are methods of the model."""
+    """Written for a trainer: the loss and the optimizer are methods of the model."""
 
     def __init__(self, learning_rate=1e-3):
         super().__init__()
@@ -142,7 +142,7 @@ def trainer_style():
 
 @healthy
 def complete_optimizer():
-    """An optimiser in the middle of its work: two groups, momentum, no fault."""
+    """An optimizer in the middle of its work: two groups, momentum, no fault."""
     net, (x1, x2, y) = pf.SiameseComparator(mlp_encoder(), "product"), vectors()
     groups = [{"params": net.encoder.parameters(), "lr": 1e-3}, {"params": net.head.parameters()}]
     optimizer = torch.optim.SGD(groups, lr=1e-2, momentum=0.9)
@@ -155,7 +155,7 @@ def complete_optimizer():
 
 @healthy
 def optimizer_of_the_head():
-    """The optimiser holds the head alone: the encoder is frozen, and means to be."""
+    """The optimizer holds the head alone: the encoder is frozen, and means to be."""
     pairs = images()
     net = OnFrozenFeatures(torch.cat([pairs.x1, pairs.x2]))
     return Patient(net, *pairs, {"optimizer": torch.optim.Adam(net.head.parameters())})

@@ -55,6 +55,22 @@ class Crossed(pf.SiameseComparator):
         return super().forward(x1, x2) + (self.encode(x1) * self.encode(x2)).sum(1)
 
 
+class Shifted(pf.SiameseComparator):
+    """A subclass that stays a sum."""
+
+    def forward(self, x1, x2):
+        return super().forward(x1, x2) + 1
+
+
+class Weighted(pf.Fusion):
+    """A sum, and declared one, but not by pairfuse."""
+
+    symmetry, additive, xnor = "none", True, "never"
+
+    def fuse(self, u, v):
+        return u + 2 * v
+
+
 def hooked(part):
     model = concat(allow_additive=True)
     target = model if part == "model" else getattr(model, part)
@@ -73,6 +89,9 @@ def hooked(part):
         (lambda: pf.SiameseComparator(nn.Linear(8, 4), Times(4), allow_additive=True), "ok", "observed"),
         (lambda: pf.SiameseComparator(nn.Linear(8, 4), [Times(4), "concat"], allow_additive=True), "ok", "observed"),
         (lambda: Crossed(nn.Linear(8, 4), "concat", allow_additive=True), "ok", "observed"),
+        (lambda: Shifted(nn.Linear(8, 4), "concat", allow_additive=True), "fail", "verified"),
+        (lambda: pf.SiameseComparator(nn.Linear(8, 4), Weighted(4), allow_additive=True), "fail", "verified"),
+        (lambda: pf.SiameseComparator(nn.Linear(8, 4), [Weighted(4)], allow_additive=True), "fail", "verified"),
         (lambda: hooked("model"), "ok", "observed"),
         (lambda: hooked("fusion"), "fail", "verified"),  # squares u and v apart: a sum still
         (lambda: hooked("head"), "ok", "observed"),
@@ -172,6 +191,36 @@ def test_hidden_layer(dtype):
     """A concatenation under a hidden layer is not a sum, even where rounding is coarse."""
     head = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
     assert pf.diagnose(concat(head).to(dtype), X1.to(dtype), X2.to(dtype))["additive"].verdict == "ok"
+
+
+class CastsToHalf(Concat):
+    """Runs in bfloat16 only, where rounding hides the small interaction of an untrained hidden layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 1))
+        nn.init.normal_(self.head[0].weight, std=0.05)
+        self.bfloat16()
+
+    def encode(self, x):
+        return self.linear(x.bfloat16())
+
+
+def test_model_that_casts_to_half():
+    """It is healthy, and every decisive probe has an answer."""
+    torch.manual_seed(0)
+    diagnosis = pf.diagnose(CastsToHalf(), X1, X2, Y)
+    assert diagnosis["additive"].verdict == "ok"
+    assert "xnor-overfit" not in diagnosis.skipped
+    assert diagnosis.ok
+
+
+def test_zero_head_of_a_product():
+    """A last layer that starts at zero is a note of `constant-output`, not a sum."""
+    model = pf.SiameseComparator(nn.Linear(8, 4), "product", nn.Linear(4, 1))
+    nn.init.zeros_(model.head.weight)
+    diagnosis = pf.diagnose(model, X1, X2)
+    assert (diagnosis["constant-output"].verdict, diagnosis["additive"].verdict) == ("note", "ok")
 
 
 def test_ranking():

@@ -14,7 +14,7 @@ from torch import nn
 
 import pairfuse as pf
 from pairfuse.diagnosis import report
-from pairfuse.diagnosis.anova import additive_part, crosses_over, shares
+from pairfuse.diagnosis.anova import additive_part, crosses_over, rms, rounding, shares
 from pairfuse.diagnosis.probes import PROBES
 from pairfuse.testing import assert_can_learn_same
 
@@ -43,21 +43,22 @@ def ask(model):
     return pf.diagnose(lambda a, b: model(torch.stack([a, b], 1)), x1, x2, y, loss=nn.MSELoss())
 
 
-def test_the_founding_question_is_answered():
-    """Additive, verified, first of all, with the advice that cured it."""
+def test_founding_question():
+    """It is additive, verified, as the first finding, with the advice that cured it."""
     finding = ask(Question()).findings[0]
     assert (finding.id, finding.verdict, finding.ground) == ("additive", "fail", "verified")
     assert "multiply them element by element" in finding.advice
 
 
-def test_its_cure_does_not_fail():
+def test_cure_of_the_founding_question():
+    """A product instead of the concatenation learns the quartet."""
     diagnosis = ask(Question(multiply=True))
     assert diagnosis.ok
     assert diagnosis["xnor-overfit"].verdict == "ok"
 
 
-def test_a_column_of_scores_beside_a_row_of_targets_is_a_warning():
-    """The training loop, which may reshape them, is not seen."""
+def test_broadcast():
+    """A column of scores against a row of targets is a warning, since the training loop may reshape them."""
     model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 1))
     call, loss = lambda a, b: model((a - b).abs()), nn.MSELoss()
     assert pf.diagnose(call, X1, X2, Y, loss=loss)["broadcast"].verdict == "warn"
@@ -66,8 +67,8 @@ def test_a_column_of_scores_beside_a_row_of_targets_is_a_warning():
 
 
 @pytest.mark.parametrize("wrap", ["partial", "method", "closure", "argument", "two modules"])
-def test_the_module_behind_a_callable_is_found(wrap):
-    """Its weights are redrawn to verify a finding."""
+def test_module_behind_a_callable(wrap):
+    """It is found, and its weights are redrawn to verify a finding."""
     encoder, head = nn.Linear(8, 4), nn.Linear(8, 1)
     model = nn.ModuleDict({"encoder": encoder, "head": head})
 
@@ -98,7 +99,7 @@ def test_the_module_behind_a_callable_is_found(wrap):
     assert (finding.verdict, finding.ground) == ("fail", "verified")
 
 
-def test_a_callable_without_a_module_is_judged_by_what_it_returns():
+def test_callable_without_a_module():
     """The finding is observed only, and the probes that need weights give the reason why they did not run."""
     weight = torch.randn(8, generator=torch.Generator().manual_seed(1))
     diagnosis = pf.diagnose(lambda a, b: a @ weight - b @ weight / 2, X1, X2)
@@ -117,7 +118,8 @@ def test_additive_comparator():
     assert pf.diagnose(model, X1, X2, ranking=True)["additive"].verdict == "note"
 
 
-def test_the_margin_of_a_comparator_is_that_of_its_embeddings():
+def test_product_geometry_of_a_comparator():
+    """The margin is that of its embeddings."""
     model = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=8)
     finding = pf.diagnose(model, X1, X2)["product-geometry"]
     items = torch.stack([X1, X2], 1).flatten(0, 1)[:16]
@@ -126,7 +128,8 @@ def test_the_margin_of_a_comparator_is_that_of_its_embeddings():
     assert finding.evidence["median relative margin"] == pytest.approx(due.item())
 
 
-def test_compiled_and_parallel_models_are_seen_through(compiler):
+def test_compiled_and_parallel_models(compiler):
+    """They are unwrapped, and the module inside is judged."""
     encoder, head = nn.Linear(8, 4), nn.Linear(8, 1)
 
     class Concat(nn.Module):
@@ -141,7 +144,9 @@ def test_compiled_and_parallel_models_are_seen_through(compiler):
         assert pf.diagnose(model, X1, X2)["additive"].ground == "verified"
 
 
-def test_nested_inputs_and_two_kinds_of_things():
+def test_nested_inputs_of_two_kinds():
+    """Probes that need one kind of item are skipped; the others run."""
+
     class Towers(nn.Module):
         def __init__(self):
             super().__init__()
@@ -158,7 +163,7 @@ def test_nested_inputs_and_two_kinds_of_things():
     assert "different kinds" in diagnosis.skipped["asymmetric"]
 
 
-def test_the_report_is_the_same_in_all_its_forms():
+def test_report():
     """Text, HTML and JSON hold every finding, sorted by severity."""
     model = pf.SiameseComparator(nn.Linear(8, 4), "concat", allow_additive=True)
     diagnosis = pf.diagnose(model, X1, X2, Y, optimizer=torch.optim.SGD(model.encoder.parameters()))
@@ -179,7 +184,8 @@ def test_the_report_is_the_same_in_all_its_forms():
     assert re.match(r"pairfuse diagnosis: 1 fail, \d warn, \d note, \d+ ok \(\d", text)
 
 
-def test_html_is_escaped():
+def test_html_escapes():
+    """Summaries, evidence, advice and reasons are escaped."""
     finding = pf.Finding("labels", "fail", "a < b & c", {"x": "<script>"}, "<b>")
     page = pf.Diagnosis((finding,), {"frozen": "<i>"}, torch.zeros(2, 2), 0.1)._repr_html_()
     assert "a &lt; b &amp; c" in page
@@ -187,7 +193,8 @@ def test_html_is_escaped():
     assert "<i>" not in page
 
 
-def test_an_unknown_id_says_what_there_is():
+def test_getitem_of_a_missing_id():
+    """The KeyError gives the reason of a skipped probe, or the known ids."""
     diagnosis = pf.diagnose(GOOD, X1, X2)
     with pytest.raises(KeyError, match="no targets were given"):
         diagnosis["labels"]
@@ -195,7 +202,8 @@ def test_an_unknown_id_says_what_there_is():
         diagnosis["lables"]
 
 
-def test_the_picture_shows_the_logits_and_what_no_sum_gives(tmp_path):
+def test_plot(tmp_path):
+    """The logits are the sum of the other two pictures."""
     figure = pf.diagnose(GOOD, X1, X2).plot()
     logits, best, rest = (axis.images[0].get_array() for axis in figure.axes[:3])
     assert abs(logits - best - rest).max() < 1e-6
@@ -214,8 +222,16 @@ def test_grids():
     assert crosses_over(xnor)
 
 
-def test_a_seed_of_its_own():
-    """Two diagnoses of one model say the same, whatever the random state, of dropout too."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_rounding(dtype):
+    """A rounded sum lies within it, and an interaction of 2 % outside."""
+    row, column = torch.randn(16, 1, dtype=torch.float64), torch.randn(1, 16, dtype=torch.float64)
+    grid = (row + column).to(dtype).double()
+    assert rms(grid - additive_part(grid)) < rounding(grid, dtype) < 0.02 * grid.abs().max()
+
+
+def test_seed():
+    """Two diagnoses of one model agree, whatever the random state, with dropout too."""
     model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 1))
     found = []
     for seed in range(2):
@@ -225,6 +241,7 @@ def test_a_seed_of_its_own():
 
 
 def test_progress(capsys):
+    """The bar has a title."""
     pf.diagnose(GOOD, X1, X2, progress=True)
     assert "diagnosing" in capsys.readouterr().err
 
@@ -262,31 +279,36 @@ def wrong(**changes):
         (wrong(model=lambda a, b: a[:, 0] > 0), TypeError, "got a tensor of torch.bool"),
     ],
 )
-def test_bad_input_gets_one_clear_error(arguments, error, message):
+def test_bad_input(arguments, error, message):
+    """Each wrong argument gets one clear error."""
     with pytest.raises(error, match=message):
         pf.diagnose(arguments.pop("model"), arguments.pop("x1"), arguments.pop("x2"), **arguments)
 
 
-def test_an_error_of_the_model_s_own_is_kept_and_says_what_it_was_given():
+def test_error_of_the_model():
+    """It is kept, with a note on the shapes that the model got."""
     with pytest.raises(RuntimeError) as error:
         pf.diagnose(nn.Bilinear(7, 7, 1), X1, X2)
     assert "diagnose called the model with shape" in error.value.__notes__[-1]
 
 
-def test_one_pair_is_enough_for_two_different_items():
+def test_one_pair():
+    """Two different items are enough."""
     diagnosis = pf.diagnose(GOOD, X1[:1], X2[:1], Y[:1])
     assert diagnosis.grid.shape == (2, 2)
     assert diagnosis["xnor-overfit"].verdict == "ok"
     assert diagnosis["labels"].verdict == "note"
 
 
-def test_a_model_on_another_device_is_named():
+def test_model_on_another_device():
+    """The error has a note on what the model was called with."""
     with pytest.raises((RuntimeError, NotImplementedError, ValueError)) as error:
         pf.diagnose(copy.deepcopy(GOOD).to("meta"), X1, X2)
     assert "diagnose called the model with" in error.value.__notes__[-1]
 
 
-def test_nan_is_said_and_nothing_else_is_tried():
+def test_not_finite_weights():
+    """NaN blocks every other probe."""
     model = copy.deepcopy(GOOD)
     with torch.no_grad():
         model.head.weight.fill_(torch.nan)
@@ -296,7 +318,8 @@ def test_nan_is_said_and_nothing_else_is_tried():
     assert set(diagnosis.skipped.values()) == {"see not-finite"}
 
 
-def test_nan_in_the_input_is_told_from_nan_in_the_model():
+def test_not_finite_inputs():
+    """NaN in the input is distinguished from NaN in the model."""
     x1 = X1.clone()
     x1[3, 2] = torch.nan
     finding = pf.diagnose(GOOD, x1, X2).findings[0]
@@ -304,28 +327,29 @@ def test_nan_in_the_input_is_told_from_nan_in_the_model():
     assert finding.summary.startswith("There is NaN or infinity in x1, and")
 
 
-def test_a_model_of_one_argument_is_told_how_to_be_wrapped():
+def test_model_of_one_argument():
+    """The error has a note that shows the wrapper."""
     with pytest.raises(TypeError) as error:
         pf.diagnose(nn.Linear(8, 1), X1, X2)
     assert "lambda x1, x2: model(torch.stack([x1, x2], 1))" in error.value.__notes__[-1]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_the_mode_of_the_caller_does_not_matter(mode):
-    """Also with inputs that were made in inference mode."""
+def test_gradient_mode_of_the_caller(mode):
+    """It does not matter, nor do inputs that were made in inference mode."""
     with mode():
         diagnosis = pf.diagnose(GOOD, X1 * 1, X2 * 1, Y)
     assert diagnosis.to_dict()["findings"] == pf.diagnose(GOOD, X1, X2, Y).to_dict()["findings"]
 
 
-def test_evidence_is_fit_for_json():
-    """JSON has no NaN."""
+def test_to_dict_of_not_finite_evidence():
+    """JSON has no NaN, so it becomes text."""
     finding = pf.Finding("labels", "note", "", {"a": float("nan"), "b": float("inf"), "c": 1.0})
     data = pf.Diagnosis((finding,), {}, torch.zeros(2, 2), 0.1).to_dict()
     assert json.loads(json.dumps(data, allow_nan=False))["findings"][0]["evidence"] == {"a": "nan", "b": "inf", "c": 1}
 
 
-def test_every_probe_has_its_section_and_says_what_it_does():
+def test_documentation_of_probes():
     """Each probe has a heading on the page; the docstring names the four things that the page shows."""
     page = (Path(__file__).parents[2] / "docs" / "stuck.md").read_text()
     assert re.findall(r"^### (\S+)\n", page, re.MULTILINE) == [probe.id for probe in PROBES]

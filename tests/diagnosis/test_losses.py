@@ -1,4 +1,4 @@
-"""What the loss decides: which targets are right, and whether scores should be logits or probabilities."""
+"""The loss decides which targets are right, and if scores should be logits or probabilities."""
 
 import functools
 
@@ -91,6 +91,10 @@ def test_wants_logits():
     kinds = {True: OF_LOGITS, False: OF_PROBABILITIES, None: OTHERS}
     for kind, losses in kinds.items():
         assert {name: wants_logits(loss, (32,)) for name, loss in losses.items()} == dict.fromkeys(losses, kind)
+    assert wants_logits(nn.CrossEntropyLoss())
+    assert wants_logits(F.cross_entropy)
+    assert wants_logits(OF_LOGITS["weight"]), "by its class, where the weights are of another number of pairs"
+    assert wants_logits(OF_PROBABILITIES["weight"]) is False
 
 
 def test_wants_zero_and_one():
@@ -157,7 +161,9 @@ def test_graded_targets():
     diagnosis = pf.diagnose(Product(), X1, X2, torch.linspace(0, 5, 32), loss=nn.MSELoss())
     assert diagnosis["labels"].verdict == "ok"
     assert diagnosis["labels"].evidence["same"] == 0.5
-    assert pf.diagnose(Product(), X1, X2, torch.full((32,), torch.nan))["labels"].verdict == "fail"
+    undefined = torch.where(torch.arange(32) < 3, torch.nan, Y)
+    finding = pf.diagnose(Product(), X1, X2, undefined, loss=nn.MSELoss())["labels"]
+    assert (finding.verdict, "nan" in finding.summary) == ("fail", True)
 
 
 @pytest.mark.parametrize("reference", [0, 1])
@@ -169,3 +175,18 @@ def test_reference_class(reference):
     assert "every score is the same" not in str(diagnosis.skipped)
     assert diagnosis.grid.std() > 0
     assert diagnosis.ok
+
+
+def test_two_outputs_within_0_and_1():
+    """They are probabilities only if they add up to 1; otherwise their difference is the logit."""
+
+    class Powers(Product):
+        def forward(self, x1, x2):
+            p = super().forward(x1, x2).sigmoid()
+            return torch.stack([p**2, p**3], 1)
+
+    model = Powers()
+    diagnosis = pf.diagnose(model, X1, X2, Y, loss=nn.CrossEntropyLoss())
+    items = torch.stack([X1, X2], 1).flatten(0, 1)[:16]
+    scores = model(items[:, None].expand(-1, 16, -1).flatten(0, 1), items.repeat(16, 1))
+    assert torch.allclose(diagnosis.grid.flatten().float(), scores[:, 1] - scores[:, 0], atol=1e-6)

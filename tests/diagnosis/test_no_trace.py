@@ -163,7 +163,7 @@ def test_no_trace_of_any_probe(probe, error, late):
     assert equal(before, state(model, x1, x2, optimizer))
 
 
-def test_a_graph_of_the_user_s_is_still_good():
+def test_graph_of_the_user():
     """A loss that was computed before can be differentiated afterwards."""
     model, x1, x2, y, optimizer = patient(True, False, False, 0)
     loss = model(x1.clone(), x2).sum()
@@ -189,8 +189,8 @@ def test_sandbox():
     assert model.history == []
 
 
-def test_a_model_behind_an_object_is_found_and_left_alone():
-    """Statistics of a batch norm would change, were the model just called in train mode."""
+def test_model_behind_an_object():
+    """It is found, so that the statistics of its batch norm stay as they are."""
 
     class Trainer:
         def __init__(self):
@@ -207,7 +207,9 @@ def test_a_model_behind_an_object_is_found_and_left_alone():
     assert norm.training
 
 
-def test_modules_and_tensors_in_plain_lists_are_left_alone():
+def test_plain_lists():
+    """Modules and tensors in them are restored."""
+
     class Careless(nn.Module):
         def __init__(self):
             super().__init__()
@@ -230,7 +232,7 @@ def test_modules_and_tensors_in_plain_lists_are_left_alone():
 
 @pytest.mark.parametrize("make", [torch.jit.script, lambda model: torch.jit.trace(model, tuple(torch.randn(2, 3, 6)))])
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_a_scripted_module_is_left_alone(make):
+def test_scripted_module(make):
     """Its attributes cannot be exchanged; it is copied."""
 
     class Difference(nn.Module):

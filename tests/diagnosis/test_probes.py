@@ -9,7 +9,7 @@ import pairfuse as pf
 X1, X2 = torch.randn(2, 32, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_probability_without_a_sigmoid_is_read_as_one():
+def test_probability_without_a_sigmoid():
     """exp(-distance) is symmetric in its logits too, once it is known to be a probability."""
     encoder = nn.Linear(8, 4)
     diagnosis = pf.diagnose(lambda a, b: torch.exp(-(encoder(a) - encoder(b)).abs().sum(1)), X1, X2)
@@ -27,7 +27,7 @@ def test_a_probability_without_a_sigmoid_is_read_as_one():
         (lambda d: 10 * d, nn.BCEWithLogitsLoss(), "below 0"),
     ],
 )
-def test_scores_of_one_sign_are_named(score, loss, side):
+def test_scores_of_one_sign(score, loss, side):
     """A distance has one; a probability made of it stays on one side of 0.5."""
     encoder = nn.Linear(8, 4)
     finding = pf.diagnose(lambda a, b: score((encoder(a) - encoder(b)).abs().sum(1)), X1, X2, loss=loss)[
@@ -37,19 +37,57 @@ def test_scores_of_one_sign_are_named(score, loss, side):
     assert f"No score was seen {side}:" in finding.summary
 
 
-def test_what_is_done_to_a_cosine_afterwards_counts():
-    """In place, so that it is the same tensor: its scores do leave [-1, 1]."""
+def test_cosine_scaled_in_place():
+    """It is the same tensor, and its scores do leave [-1, 1]."""
     encoder = nn.Linear(8, 4)
     call = lambda a, b: nn.functional.cosine_similarity(encoder(a), encoder(b)).mul_(10)  # noqa: E731
     assert pf.diagnose(call, X1, X2, loss=nn.BCEWithLogitsLoss())["bounded-output"].verdict == "ok"
 
 
 @pytest.mark.parametrize(("offset", "verdict"), [(0.0, "note"), (5.0, "warn")])
-def test_a_batch_norm_that_sees_each_side_by_itself(offset, verdict):
-    """A note; a warning where the sides differ, which it then cannot see in train mode."""
+def test_batch_norm_of_each_side(offset, verdict):
+    """A note; a warning where the sides differ, which the norm removes in train mode."""
     encoder = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
     finding = pf.diagnose(lambda a, b: (encoder(a) * encoder(b)).sum(1), X1, X2 + offset)["batch-dependence"]
     assert finding.verdict == verdict
     assert "separate batches" in finding.summary
     joint = pf.SiameseComparator(encoder, "product")
     assert pf.diagnose(joint, X1, X2 + offset)["batch-dependence"].verdict == "ok"
+
+
+@pytest.mark.parametrize("head", ["hidden layer", "trained fusion", "linear"])
+def test_product_geometry_of_a_head(head):
+    """Products of one positive number: a hidden layer can separate them, and a fusion that learns may."""
+    encoder = nn.Sequential(nn.Linear(8, 1), nn.Softplus()).requires_grad_(False)
+    if head == "hidden layer":
+        top = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 1))
+        finding = pf.diagnose(lambda a, b: top(encoder(a) * encoder(b)), X1, X2)["product-geometry"]
+        assert finding.evidence["not separable"] == finding.evidence["pairs of items"]
+        assert finding.verdict == "warn"
+        return
+    fusion = "bilinear" if head == "trained fusion" else "product"
+    model = pf.SiameseComparator(encoder, fusion, embedding_dim=1)
+    finding = pf.diagnose(model, X1, X2)["product-geometry"]
+    assert finding.evidence["not separable"] == finding.evidence["pairs of items"]
+    assert finding.verdict == ("warn" if head == "trained fusion" else "fail")
+
+
+class SymmetricBilinear(nn.Module):
+    """Symmetric, and computed in bfloat16, which rounds (u S) · v and (v S) · u differently."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.matrix = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x1, x2):
+        with torch.autocast("cpu", torch.bfloat16):
+            u, v = self.encoder(x1), self.encoder(x2)
+            return (nn.functional.linear(u, self.matrix + self.matrix.mT) * v).sum(1).float()
+
+
+def test_rounding_under_autocast():
+    """It is judged by the coarsest type on the way: neither an order nor the batch is seen in it."""
+    torch.manual_seed(0)
+    diagnosis = pf.diagnose(SymmetricBilinear(), X1, X2)
+    assert diagnosis["asymmetric"].verdict == "ok"
+    assert diagnosis["batch-dependence"].verdict == "ok"

@@ -1,4 +1,4 @@
-"""What only the fusions with weights have: their initialisation, their symmetric forms, their widths."""
+"""What only the fusions with weights have: their initialization, their symmetric forms, their widths."""
 
 import inspect
 
@@ -58,7 +58,7 @@ def test_two_widths_have_unit_variance_too(fusion):
 
 @pytest.mark.parametrize("fusion", [Bilinear, Biaffine])
 def test_symmetric_stays_symmetric_under_training(fusion):
-    """The weight starts symmetric, and its gradient is symmetric, so that any elementwise optimiser keeps it so."""
+    """The weight starts symmetric, and its gradient is symmetric, so that any elementwise optimizer keeps it so."""
     built = fusion(5, 2, symmetric=True)
     optimizer = torch.optim.AdamW(built.parameters(), lr=0.1)
     for _ in range(5):

@@ -79,7 +79,7 @@ def test_wrappers_and_stacks_keep_the_laws(fusion, check):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([*NAMES, *OPTIONS, *COMBINED.values(), *BUILT])
+@parametrize_with_checks([*NAMES, *OPTIONS, *COMBINED.values(), *BUILT], max_examples=20)
 def test_all_fusions_keep_all_laws_on_more_examples(fusion, check):
     check(fusion)
 
@@ -125,6 +125,6 @@ def test_generic_means_both(name):
     """A fusion declared "generic" has pairs that it can tell apart and pairs that it cannot."""
     a = torch.tensor([1.0, 2.0])
     oracle = ORACLES[name]
-    learns = [oracle.learns_xnor(exact(a), exact(x)) for x in (torch.tensor([2.0, 1.0]), 2 * a)]
+    learns = [oracle.learns_xnor(exact(a), exact(x)) for x in (torch.tensor([2.0, 1.0]), oracle.special(a))]
     expected = {"never": [False, False], "generic": [True, False], "always": [True, True]}
     assert learns == expected[pf.make_fusion(name, 2).xnor]

@@ -23,7 +23,7 @@ def test_options_reach_the_class():
 
 
 def test_unknown_options_are_said_of_the_name():
-    words = r"fusion 'product': got an unexpected keyword argument 'rank'; it is made by Product\(in_features"
+    words = r"fusion 'product': got an unexpected keyword argument 'rank'; its signature is Product\(in_features"
     with pytest.raises(TypeError, match=words):
         pf.make_fusion("product", 4, rank=3)
     with pytest.raises(TypeError, match="make_fusion expects a name, or a list with no options but in2_features"):

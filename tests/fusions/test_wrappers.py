@@ -125,7 +125,7 @@ def test_eps_is_positive(eps, error):
         pf.fusions.Cosine(2, eps=eps)
 
 
-def test_one_feature_is_not_normalised():
+def test_one_feature_is_not_normalized():
     with pytest.raises(ValueError, match="of the one feature of Cosine only the sign would be left: give it more"):
         PowerNormalized(pf.fusions.Cosine(4))
 

@@ -161,7 +161,7 @@ def test_an_encoder_that_takes_a_pair():
         torch.testing.assert_close(model.encode_items(items, batch_size=3), due)
     with raises(ValueError, "too many values to unpack") as error:
         model.encode_items(TensorDataset(X, lengths))
-    assert "the second part of what items gives was read as labels" in error.value.__notes__[-1]
+    assert "the second part of items was read as labels" in error.value.__notes__[-1]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ import torch
 from scoring_cases import assert_equal, paired, randn
 from torch import nn
 from torch.nn.utils import parametrizations, prune, weight_norm
+from torch.testing._internal.two_tensor import TwoTensor
 
 import pairfuse as pf
+from pairfuse._layers import is_linear
+from pairfuse.heads import split_head
 
 
 class Doubles(nn.Linear):
@@ -95,3 +98,12 @@ def test_a_batch_norm_on_batch_statistics_is_refused(where):
             ValueError, match="BatchNorm1d with track_running_stats=False normalizes each batch by itself"
         ):
             call(torch.randn(6, 4))
+
+
+def test_a_weight_of_a_tensor_subclass_is_not_read():
+    """Quantized and sharded weights know how to be called, and not every operator; here a pair of tensors stands in."""
+    layer = nn.Linear(4, 1)
+    assert is_linear(layer)
+    layer.weight = nn.Parameter(TwoTensor(layer.weight.detach(), layer.weight.detach()))
+    assert not is_linear(layer)
+    assert split_head(layer) is None

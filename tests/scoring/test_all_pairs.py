@@ -118,7 +118,7 @@ LINEAR = pf.SiameseComparator(nn.Linear(3, 3), "product")
         (
             lambda: MODEL.topk(GOOD, GOOD, 4, exclude_self=True),
             ValueError,
-            "at most 3 (the gallery size 4, less the item itself)",
+            "at most 3 (the gallery size 4, without the item itself)",
         ),
         (lambda: MODEL.topk(GOOD[:2], GOOD, 1, exclude_self=True), ValueError, "got 2 queries and a gallery of 4"),
         (lambda: MODEL.topk(GOOD, GOOD, 0), ValueError, "topk expects k to be at least 1, got 0"),

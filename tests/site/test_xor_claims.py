@@ -35,7 +35,7 @@ def test_three_logits_read_together_are_another_matter():
 
 
 def fit_sum(weights):
-    """The lowest cross-entropy of a_i + b_j on pairs of two colours, weighted."""
+    """The lowest cross-entropy of a_i + b_j on pairs of two colors, weighted."""
     a, b = torch.zeros(2, 1).double().requires_grad_(), torch.zeros(1, 2).double().requires_grad_()
     optimizer = torch.optim.LBFGS([a, b], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -71,9 +71,9 @@ def test_a_sum_can_memorise_pairs_of_items_that_come_once():
     """All training pairs right, those of new items at chance, and the two items and their four pairs never."""
 
     def draw(count):
-        colours = torch.randint(2, (2, count, 1)) * 2.0 - 1
-        items = torch.cat([colours, torch.randn(2, count, 300)], dim=-1)
-        return *items, (colours[0] == colours[1]).squeeze(1).float()
+        colors = torch.randint(2, (2, count, 1)) * 2.0 - 1
+        items = torch.cat([colors, torch.randn(2, count, 300)], dim=-1)
+        return *items, (colors[0] == colors[1]).squeeze(1).float()
 
     x1, x2, y = draw(100)
     model = train(pf.SiameseComparator(nn.Linear(301, 301), "concat", allow_additive=True), x1, x2, y)

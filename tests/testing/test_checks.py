@@ -10,7 +10,7 @@ from torch import nn
 from wrong_fusions import (
     PLANTED,
     Broadcasts,
-    CentresTheBatch,
+    CentersTheBatch,
     ChangesDtype,
     Good,
     HiddenRandomness,
@@ -63,7 +63,7 @@ def test_the_report_of_a_fault_is_readable():
     [
         (NotAlways, "xnor", "it declares xnor='always', but no linear layer tells same from different"),
         (InPlace, "leaves_inputs", "it changes u in place"),
-        (CentresTheBatch, "rows", "change with the other rows"),
+        (CentersTheBatch, "rows", "change with the other rows"),
         (ZeroByZero, "finite", "it gives NaN or infinity"),
         (RootOfSquares, "gradient_at_equal", "at u = v the gradient of u is not finite"),
         (ChangesDtype, "dtype", "torch.float64 goes in, torch.float32 comes out"),
@@ -128,7 +128,7 @@ def test_what_can_be_checked(thing, name):
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        (lambda width: nn.Linear(width, width), "expects a pairfuse.Fusion or what makes one, got Linear"),
+        (lambda width: nn.Linear(width, width), "expects a pairfuse.Fusion or a factory for one, got Linear"),
         (lambda width: pf.fusions.Product(3), "was asked for a fusion of in_features=4 and made one of 3: to test"),
         ("no-such-name", "unknown fusion 'no-such-name'"),
     ],

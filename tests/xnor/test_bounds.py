@@ -1,4 +1,4 @@
-"""The bounds of additive models, against exhaustive search and optimisation."""
+"""The bounds of additive models, against exhaustive search and optimization."""
 
 import itertools
 import math

@@ -213,8 +213,8 @@ def test_ordinary_data_always_gets_an_answer(name, offset):
     """Three classes of two, with and without an offset: no ArithmeticError for any of 10 seeds."""
     for seed in range(10):
         generator = torch.Generator().manual_seed(seed)
-        centres = 5 * torch.randn(3, 4, generator=generator)
-        embeddings = centres.repeat(2, 1) + torch.randn(6, 4, generator=generator) + offset
+        centers = 5 * torch.randn(3, 4, generator=generator)
+        embeddings = centers.repeat(2, 1) + torch.randn(6, 4, generator=generator) + offset
         fusion, classes = pf.make_fusion(name, 4), torch.arange(6) % 3
         certificate = class_certificate(fusion, embeddings, classes)
         assert certificate.error <= 1e-9 * max(1.0, all_pairs(fusion, embeddings).abs().max().item())
@@ -248,7 +248,7 @@ def test_two_embeddings_are_separable_jointly_iff_they_are_as_a_pair(pair, name)
 
 
 def test_two_at_a_time_is_less_than_jointly():
-    """Product on (1, 0), (½, ½), (0, 1); L2-normalised, the same directions are fine."""
+    """Product on (1, 0), (½, ½), (0, 1); L2-normalized, the same directions are fine."""
     embeddings, classes = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), torch.arange(3)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert pf.xnor_margin("product", embeddings[i], embeddings[j]) > 0

@@ -51,8 +51,8 @@ def test_almost_parallel_segments_that_meet(angle):
     """Rounding is repaired: two long segments that cross at a tiny angle have distance 0 to the last place."""
     p = torch.tensor([math.cos(0.3), math.sin(0.3), 0.5]).double()
     q = p + angle * torch.tensor([0.2, -0.4, 0.9]).double()
-    centre = torch.tensor([0.1, 0.7, -0.3]).double()
-    assert segment_distance(centre - 0.6 * p, centre + 0.4 * p, centre - 0.3 * q, centre + 0.7 * q) < 1e-15
+    center = torch.tensor([0.1, 0.7, -0.3]).double()
+    assert segment_distance(center - 0.6 * p, center + 0.4 * p, center - 0.3 * q, center + 0.7 * q) < 1e-15
 
 
 class NearlyOneSided(pf.Fusion):
@@ -143,7 +143,7 @@ def test_relative_margin_reaches_its_ends():
 
 
 def test_a_common_offset_ruins_the_relative_margin():
-    """Cosines of 0.6, 0.98, 0.996: the margin falls with the square of the offset; centred, all are alike."""
+    """Cosines of 0.6, 0.98, 0.996: the margin falls with the square of the offset; centered, all are alike."""
     margins = []
     for offset in (2.0, 10.0, 22.3):
         a, b = torch.tensor([offset + 1, offset - 1]), torch.tensor([offset - 1, offset + 1])

@@ -1,4 +1,4 @@
-"""What a probe is given: the sample, the runner, and the measurements that several probes need."""
+"""The context of a probe: the sample, the runner, and the measurements that several probes need."""
 
 import itertools
 from collections.abc import Callable
@@ -78,7 +78,7 @@ class Context:
 
     @cached_property
     def drawn(self) -> list[Tensor] | None:
-        """What the model returned, as it is and with random weights; None if too few of these gave finite numbers.
+        """The outputs of the model as it is and with random weights; None if too few of these are finite.
 
         Of a deep model large weights make nothing but infinities; therefore only the last layer's are large in half of
         the draws.

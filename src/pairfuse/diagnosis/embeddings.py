@@ -90,11 +90,9 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 def _multiplies(call: Call, u: Tensor, v: Tensor) -> bool:
     if call.name not in PRODUCTS or call.second is None or u.shape != v.shape:
         return False
-    pair = (call.first, call.second)
-    return any(
-        all(
-            same_numbers(x, of) or (x.shape == of.shape and torch.equal(x, of))
-            for x, of in zip(pair, side, strict=True)
-        )
-        for side in ((u, v), (v, u))
-    )
+    a, b = call.first, call.second
+    return (_is(a, u) and _is(b, v)) or (_is(a, v) and _is(b, u))
+
+
+def _is(a: Tensor, b: Tensor) -> bool:
+    return same_numbers(a, b) or (a.shape == b.shape and torch.equal(a, b))

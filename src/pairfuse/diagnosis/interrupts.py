@@ -25,9 +25,11 @@ def interrupts_deferred() -> Iterator[Callable[[], None]]:
     came: list[tuple[Any, ...]] = []
 
     def pass_on() -> None:
-        while came:
+        if came:
+            arguments = came[-1]
+            came.clear()  # several are one
             try:
-                before(*came.pop())
+                before(*arguments)
             except BaseException as error:  # wrapped, since probes go on after an Exception
                 raise Interruption from error
 
@@ -35,9 +37,8 @@ def interrupts_deferred() -> Iterator[Callable[[], None]]:
     try:
         yield pass_on
     except Interruption as interruption:
-        came.clear()  # it is stopping already
         raise interruption.__cause__ or interruption from None
     finally:
         signal.signal(signal.SIGINT, before)
         if came:
-            before(*came.pop())
+            before(*came[-1])

@@ -1,11 +1,10 @@
 """The kind of a loss: which scores and targets it expects, from its class or from its values."""
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,13 +14,6 @@ from pairfuse.diagnosis.sandbox import sandbox
 F = nn.functional
 SIGNED = (nn.SoftMarginLoss, nn.HingeEmbeddingLoss, nn.CosineEmbeddingLoss, nn.MarginRankingLoss)  # targets -1 and 1
 OF_LOGITS = (nn.BCEWithLogitsLoss, nn.CrossEntropyLoss, nn.SoftMarginLoss)
-OF_PROBABILITIES = nn.BCELoss
-FUNCTIONS = {
-    F.binary_cross_entropy_with_logits: True,
-    F.cross_entropy: True,
-    F.soft_margin_loss: True,
-    F.binary_cross_entropy: False,
-}
 
 
 def name_of(loss: Callable[..., Any] | None) -> str:
@@ -36,17 +28,14 @@ def wants_logits(loss: Callable[..., Any] | None, shape: tuple[int, ...] = (4,))
         loss: A loss of scores and targets, or None.
         shape: The shape of the scores that it gets.
     """
-    known = loss.func if isinstance(loss, functools.partial) else loss
-    if isinstance(known, OF_LOGITS):
+    if isinstance(loss, OF_LOGITS) or loss is F.cross_entropy:
         return True
-    if isinstance(known, OF_PROBABILITIES):
+    if isinstance(loss, nn.BCELoss):
         return False
-    if loss is None or isinstance(known, (*SIGNED, nn.NLLLoss)):
+    if loss is None or isinstance(loss, (*SIGNED, nn.NLLLoss)):
         return None
-    for function, answer in FUNCTIONS.items():
-        if known is function:
-            return answer
-    with sandbox(loss) if isinstance(loss, nn.Module) else nullcontext(), torch.no_grad():
+    holds_state = isinstance(loss, nn.Module) and not isinstance(loss, torch.jit.ScriptModule)
+    with sandbox(cast(nn.Module, loss)) if holds_state else nullcontext(), torch.no_grad():
         if _falls_as_of_logits(loss, shape):
             return True
         return False if _falls_as_of_probabilities(loss, shape) else None
@@ -54,8 +43,7 @@ def wants_logits(loss: Callable[..., Any] | None, shape: tuple[int, ...] = (4,))
 
 def wants_zero_and_one(loss: Callable[..., Any] | None, shape: tuple[int, ...] = (4,)) -> bool:
     """True if the targets of a loss are probabilities or classes: 0 and 1, not -1 and 1, and no other number."""
-    known = loss.func if isinstance(loss, functools.partial) else loss
-    if isinstance(known, SIGNED) or known is F.soft_margin_loss:
+    if isinstance(loss, SIGNED):
         return False
     return wants_log_probabilities(loss) or wants_logits(loss, shape) is not None
 
@@ -66,16 +54,17 @@ def wants_log_probabilities(loss: Callable[..., Any] | None) -> bool:
 
 
 def _falls_as_of_logits(loss: Callable[..., Any], shape: tuple[int, ...]) -> bool:
-    """True if a loss of right logits ±s falls for ever larger s, and ever more slowly: a cross-entropy, weighted or
-    focal. A hinge reaches its floor; a squared error rises again.
+    """True if a loss of right logits ±s falls for all s, as a weighted or focal cross-entropy does.
+
+    A hinge reaches its floor; a squared error rises again.
     """
     costs = [_cost(loss, shape, s, -s) for s in (-6.0, -3.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)]
     falling = all(a > b for a, b in itertools.pairwise(costs))
-    return falling and costs[5] < costs[3] / 2 and costs[3] - costs[4] > 1.1 * (costs[4] - costs[5])
+    return falling and costs[5] < costs[3] / 2
 
 
 def _falls_as_of_probabilities(loss: Callable[..., Any], shape: tuple[int, ...]) -> bool:
-    """True if a loss of right probabilities falls up to 1 and means nothing, or no more, beyond."""
+    """True if a loss of right probabilities falls up to 1, and is undefined or not larger beyond."""
     costs = [_cost(loss, shape, p, 1 - p) for p in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)]
     falling = all(a > b for a, b in itertools.pairwise(costs))
     return falling and costs[5] < costs[2] / 2 and not _cost(loss, shape, 1.5, -0.5) > costs[5]

@@ -9,15 +9,15 @@ from pairfuse.diagnosis.function_recorder import LOGIT_ACTIVATIONS, MONOTONE, Ca
 
 
 class Output(NamedTuple):
-    """What a model returns for N pairs.
+    """The output of a model for N pairs, and how it is read.
 
     Attributes:
         logits: `(N,)`; NaN where a probability is too near 0 or 1 to have a logit.
         inner: `(N,)`: the input of the last function, if that is one that never decreases; otherwise the logits.
-        scores: `(N,)`: what the model returned; of two outputs the second less the first, or, where these are
+        scores: `(N,)`: the values; of two outputs the second less the first, or, where these are
             probabilities, the second.
-        values: What the model returned, `(N,)` or `(N, 2)`.
-        returned: The same in the shape in which it came.
+        values: The returned tensor as `(N,)` or `(N, 2)`.
+        returned: The returned tensor in its own shape.
         final_activation: The call of a sigmoid or the like with which the model ends, if it was seen.
         precision: The coarsest floating-point type that was seen on the way.
     """
@@ -32,14 +32,14 @@ class Output(NamedTuple):
 
 
 def read_output(output: Any, count: int, recorder: FunctionRecorder, probabilities: bool) -> Output:
-    """What a model returned for `count` pairs; raise if it is not a score, or two, for each."""
+    """Read what a model returned for `count` pairs; raise if it is not one or two scores for each."""
     values = _check_output(output, count)
     activation = recorder.final_activation(output)
     if activation is not None and not _acts_on_each(activation, values):
         activation = None
     scores = to_scores(values, probabilities)
     if activation is not None and activation.name in LOGIT_ACTIVATIONS:
-        logits = _difference(_columns(activation.first, count))  # what went in is the logit itself
+        logits = _difference(_columns(activation.first, count))  # its input is the logit itself
     elif probabilities:
         logits = torch.where((scores > 1e-6) & (scores < 1 - 1e-4), scores, torch.nan).logit()
     else:

@@ -17,7 +17,7 @@ VERDICTS: tuple[Verdict, ...] = ("fail", "warn", "note", "ok")
 Ground = Literal["proved", "verified", "observed"]
 SITE: str | None = None  # where the documentation is published
 INDENT = " " * 6
-COLOURS = {"fail": "#c62828", "warn": "#b26a00", "note": "#1565c0", "ok": "#2e7d32"}
+COLORS = {"fail": "#c62828", "warn": "#b26a00", "note": "#1565c0", "ok": "#2e7d32"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Diagnosis:
         for finding in self._problems():
             parts = [html.escape(finding.summary), f"<small>{html.escape(finding.figures())}</small>"]
             parts += [f"→ {html.escape(finding.advice)}"] if finding.advice else []
-            verdict = f'<b style="color: {COLOURS[finding.verdict]}">{finding.verdict}</b><br>{finding.ground}'
+            verdict = f'<b style="color: {COLORS[finding.verdict]}">{finding.verdict}</b><br>{finding.ground}'
             rows.append(f"<tr><td>{verdict}</td><td><code>{finding.id}</code></td><td>{'<br>'.join(parts)}</td></tr>")
         table = f'<table style="text-align: left">{"".join(rows)}</table>' if rows else ""
         rest = "".join(f"<p>{title}: {text}</p>" for title, text in self._rest(html.escape, "<code>{}</code>".format))

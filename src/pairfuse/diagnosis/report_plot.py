@@ -21,9 +21,9 @@ def draw_grid(grid: Tensor) -> Any:
     ]
     middle = grid[grid.isfinite()].mean() if grid.isfinite().any() else torch.tensor(0.0)
     for axis, (title, values) in zip(axes, panels, strict=True):
-        centred = values if axis is axes[2] else values - middle
+        centered = values if axis is axes[2] else values - middle
         limit = max((grid - middle).nan_to_num(0.0, 0.0, 0.0).abs().max().item(), 1e-12)
-        image = axis.imshow(centred.numpy(), cmap="RdBu", vmin=-limit, vmax=limit)
+        image = axis.imshow(centered.numpy(), cmap="RdBu", vmin=-limit, vmax=limit)
         axis.set_title(title)
         axis.set_xlabel("item as x2")
         axis.set_xticks([])

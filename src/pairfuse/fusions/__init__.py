@@ -29,7 +29,7 @@ from pairfuse.fusions.separable import Separable
 from pairfuse.fusions.stack import *
 from pairfuse.fusions.wrappers import *
 
-# Every family lists its own names, so that a new operator is written in one file.
+# Every family lists its own names, so a new operator needs one file.
 _FAMILIES = (additive, bilinear, city_block, cosine, elementwise, low_rank, ntn, presets, quadratic, stack, wrappers)
 __all__ = ["Facts", "Fusion", "Separable", "list_fusions", "make_fusion", "register_fusion"]
 __all__ += [name for family in _FAMILIES for name in family.__all__]

@@ -1,4 +1,4 @@
-"""Fusions that are sums `g(u) + h(v)`: under a linear head none of them can answer "same or different"."""
+"""Fusions that are sums `g(u) + h(v)`. Under a linear head they cannot answer "same or different"."""
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,8 @@ class Concat(Separable):
     r"""Put the embeddings side by side: `[u; v]`.
 
     Not symmetric; width D + D2; values unchanged. **Additive**: an affine head on it computes `g(u) + h(v)`, and no
-    such sum can tell same from different (XNOR), whatever the encoder. `SiameseComparator` therefore refuses the two
-    together. A head with a hidden layer can.
-
-    Args:
-        in_features: Width D of `u`.
-        in2_features: Width D2 of `v`; by default D.
+    such sum can tell same from different (XNOR), for any encoder. `SiameseComparator` raises an error for this
+    combination. A head with a hidden layer can tell same from different.
 
     References:
         Minsky and Papert, *Perceptrons*, MIT Press, 1969, for what a sum of parts cannot compute.
@@ -58,8 +54,8 @@ class Sum(Separable):
     Symmetric; width D; values unbounded. **Additive**: a linear head on it cannot tell same from different.
 
     References:
-        Grover and Leskovec, *node2vec: Scalable Feature Learning for Networks*, KDD 2016, arXiv:1607.00653, whose
-        average it is, up to the factor.
+        Grover and Leskovec, *node2vec: Scalable Feature Learning for Networks*, KDD 2016, arXiv:1607.00653, for
+        the average, which is half of this sum.
 
     Examples:
         >>> import torch, pairfuse as pf
@@ -112,7 +108,7 @@ class Diff(Separable):
     r"""Subtract the right embedding from the left: `u − v`.
 
     Antisymmetric; width D; values unbounded, all 0 for `u = v`. **Additive**: a linear head on it cannot tell same
-    from different, since "different" has two signs. Suited to ranking, where the question is which one is larger.
+    from different, since "different" has two signs. Use it for ranking, where the question is which one is larger.
 
     References:
         Burges, Shaked, Renshaw et al., *Learning to Rank using Gradient Descent* (RankNet), ICML 2005.

@@ -14,23 +14,23 @@ from pairfuse.items.batches import expand_pairs
 class Fusion(nn.Module):
     """Combine two embeddings into one vector of fused features: `(u, v)` → `fusion(u, v)`.
 
-    A subclass declares `symmetry`, `additive` and `xnor`, writes `fuse`, and sets `out_features` where it differs from
-    `in_features`. `SiameseComparator` relies on these facts, and `pairfuse.testing.check_fusion` proves them. If the
+    A subclass declares `symmetry`, `additive` and `xnor`, defines `fuse`, and sets `out_features` if it differs from
+    `in_features`. `SiameseComparator` relies on these facts, and `pairfuse.testing.check_fusion` tests them. If the
     fusion is a sum of products of functions of one side each, derive it from
-    [`Separable`][pairfuse.fusions.Separable] instead: fast scoring of all pairs then follows from the same few lines.
+    [`Separable`][pairfuse.fusions.Separable] instead, which also gives you fast scoring of all pairs.
 
     Attributes:
         symmetry: `"symmetric"`: `f(u, v) = f(v, u)`; `"antisymmetric"`: `f(u, v) = −f(v, u)`; or `"none"`.
         additive: True if `f(u, v) = g(u) + h(v)`. Then no logit of an affine head on it can answer "same or different".
-        xnor: Can one linear layer with bias tell (a, a), (b, b) from (a, b), (b, a) for a ≠ b and some parameters of
-            the fusion? `"never"`, `"generic"` (except where a and b are in a special position), or `"always"`.
-        xnor_with_sum: The same question if the linear layer also reads u + v, as in `[u, v, u ∘ v]`. Optional: by
-            default the same as `xnor`.
+        xnor: When one linear layer with bias can tell (a, a), (b, b) from (a, b), (b, a) for a ≠ b and some parameters
+            of the fusion: `"never"`, `"generic"` (except where a and b are in a special position), or `"always"`.
+        xnor_with_sum: The same if the linear layer also reads u + v, as in `[u, v, u ∘ v]`. Optional: by default the
+            same as `xnor`.
         spans_sum: True if a linear layer on the features can compute u + v. Optional: False.
         feature_means: The mean of a feature over same pairs (u, u), and over different pairs (u, v) of independent
-            standard normal embeddings. Heads are initialized from it. Optional: `(0.0, 0.0)` declares nothing.
-        translation_invariant: True if `f(u + c, v + c) = f(u, v)`. Then all pairs are scored around a point near the
-            embeddings, for accuracy. Optional: False.
+            standard normal embeddings. Heads are initialized from it. Optional: `(0.0, 0.0)` means not declared.
+        translation_invariant: True if `f(u + c, v + c) = f(u, v)`. Then all pairs are scored relative to a point near
+            the embeddings, for accuracy. Optional: False.
         two_widths: True if `u` and `v` may differ in width. Optional: False.
         in_features: Width D of `u`.
         in2_features: Width D2 of `v`.
@@ -39,6 +39,8 @@ class Fusion(nn.Module):
     Args:
         in_features: Width D of the left embedding `u`, at least 1.
         in2_features: Width D2 of the right embedding `v`; by default D. Fusions without `two_widths` need D2 = D.
+
+    Most fusions take these arguments. Those with parameters also take `device` and `dtype` for them.
 
     Shape:
         - u: `(..., D)`
@@ -75,7 +77,7 @@ class Fusion(nn.Module):
     _descriptions: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Note which methods and facts describe the `fuse` of this class; see `knows_fuse`."""
+        """Record which methods and facts describe the `fuse` of this class; see `knows_fuse`."""
         super().__init_subclass__(**kwargs)
         depth = min(depth_in(cls, "fuse"), depth_in(cls, "forward"))
         names = ("left", "right", "score_all", "translation_invariant", "fusions", "_declare")
@@ -98,15 +100,15 @@ class Fusion(nn.Module):
         self.out_features = in_features
 
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
-        """Fuse embeddings whose shapes have been checked: `(..., D)`, `(..., D2)` → `(..., F)`.
+        """Fuse embeddings of checked shapes: `(..., D)`, `(..., D2)` → `(..., F)`.
 
-        It must work for any leading dimensions and treat every row alike.
+        It must accept any leading dimensions and treat every row alike.
         """
         raise NotImplementedError(f"{type(self).__name__} must define fuse(self, u, v)")
 
     @override
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
-        """Check the shapes once, then `fuse`."""
+        """Check the shapes, then `fuse`."""
         check_embeddings(type(self).__name__, u, v, self.in_features, self.in2_features)
         fused = self.fuse(u, v)
         check_fused(type(self).__name__, fused, u.shape[:-1], self.out_features)
@@ -115,8 +117,8 @@ class Fusion(nn.Module):
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         """Apply a linear layer without bias to every pair: `(N, D)`, `(M, D2)` and `(K, F)` → `(N, M, K)`.
 
-        Here `fuse` on every pair. Override it where a faster kernel exists. Scorers call it block by block; they ignore
-        it in a subclass that overrides `fuse` or `forward` but not this method.
+        By default it calls `fuse` on every pair. Override it if there is a faster kernel. Scorers call it block by
+        block. They ignore it in a subclass that overrides `fuse` or `forward` but not this method.
         """
         return apply_linear(self(*expand_pairs(u, v)), weight)  # of (N, M, F)
 
@@ -127,14 +129,14 @@ class Fusion(nn.Module):
 
     @property
     def _balanced(self) -> bool:
-        """True if `f(a, a) + f(b, b) = f(a, b) + f(b, a)` for all a and b, so that no linear layer can learn XNOR.
+        """True if `f(a, a) + f(b, b) = f(a, b) + f(b, a)` for all a and b. Then no linear layer can learn XNOR.
 
         This holds for sums and for antisymmetric fusions.
         """
         return self.additive or self.symmetry == "antisymmetric"
 
     def facts(self) -> Facts:
-        """Return all declared facts with the widths and the number of parameters.
+        """Return all facts, the widths and the number of parameters.
 
         Raises:
             TypeError: The facts contradict each other.
@@ -154,11 +156,11 @@ class Fusion(nn.Module):
         )
 
     def all_feature_means(self) -> list[tuple[float, float]]:
-        """Return `feature_means` of every feature, F in all."""
+        """Return `feature_means` for each of the F features."""
         return [self.feature_means] * self.out_features
 
     def _require_one_width(self, option: str) -> None:
-        """Raise unless both sides have one width, which an option needs."""
+        """Raise unless both sides have the same width, which an option needs."""
         if self.in_features != self.in2_features:
             raise ValueError(
                 f"{type(self).__name__} expects one width with {option}, "
@@ -172,9 +174,9 @@ class Fusion(nn.Module):
 
 
 def knows_fuse(fusion: Fusion, *names: str) -> bool:
-    """True if methods or facts describe the `fuse` in use: one of them is as derived as `fuse` and `forward` are.
+    """True if a method or fact describes the `fuse` in use: it is defined at or below the class that defines `fuse`.
 
-    A subclass or a mix-in that overrides `fuse` alone inherits those that describe its parent's.
+    A subclass or a mix-in that overrides only `fuse` inherits methods that describe its parent's `fuse`.
     """
     return any(name in fusion._descriptions for name in names)
 

@@ -1,4 +1,4 @@
-"""Bilinear forms: every coordinate of one side meets every coordinate of the other."""
+"""Bilinear forms: each coordinate of one side is multiplied by each coordinate of the other."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ __all__ = ["Biaffine", "Bilinear"]
 
 
 def bilinear_forms(u: Tensor, weight: Tensor, v: Tensor) -> Tensor:
-    """`uᵀ W_f v` for each f: `(..., D)`, `(F, D, D2)`, `(..., D2)` → `(..., F)`."""
+    """Return `uᵀ W_f v` for each f: `(..., D)`, `(F, D, D2)`, `(..., D2)` → `(..., F)`."""
     projected = torch.einsum("...d,fde->...fe", u, weight)  # (..., F, D2)
     return torch.einsum("...fe,...e->...f", projected, v)
 
@@ -30,29 +30,18 @@ class Bilinear(Separable):
     tell same from different for some W, unless the two embeddings are collinear with a factor ≥ 0 or one of them
     is 0. `F · (D · D2 + 1)` parameters.
 
-    The weight is drawn from N(0, 1 / (D · D2)), so that embeddings of unit variance give features of unit
-    variance; the default of `torch.nn.Bilinear` gives a standard deviation of about √(D / 3). Without a hidden
-    layer after it, one feature is as expressive as many: any linear head on F forms is again one form.
+    The weight is drawn from N(0, 1 / (D · D2)), so embeddings of unit variance give features of unit variance. The
+    default of `torch.nn.Bilinear` gives a standard deviation of about √(D / 3). Without a hidden layer after it, one
+    feature is as expressive as many: any linear head on F forms is again one form.
 
     Args:
-        in_features: Width D of `u`.
         out_features: Number F of bilinear forms.
-        in2_features: Width D2 of `v`; D by default.
-        symmetric: Use ½(W_f + W_fᵀ), so that swapping the inputs changes nothing.
-        bias: Learn an additive bias for each form.
-        device: Where the parameters are created.
-        dtype: The parameters' type.
+        symmetric: If True, use ½(W_f + W_fᵀ), so swapping the inputs changes nothing. Needs D2 = D.
+        bias: If True, learn a bias for each form.
 
     Shape:
-        - u: `(..., D)`
-        - v: `(..., D2)`
-        - Output: `(..., F)`
         - weight: `(F, D, D2)`
         - bias: `(F,)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point.
-        ValueError: A width does not fit, or `symmetric=True` with D ≠ D2.
 
     References:
         Nickel, Tresp and Kriegel, *A Three-Way Model for Collective Learning on Multi-Relational Data*
@@ -65,7 +54,7 @@ class Bilinear(Separable):
         torch.Size([8, 16])
     """
 
-    symmetry: Symmetry = "none"  # of the class; an instance with symmetric=True says otherwise
+    symmetry: Symmetry = "none"  # of the class; instances with symmetric=True are symmetric
     additive = False
     xnor: Xnor = "generic"
     xnor_with_sum = "always"
@@ -96,15 +85,15 @@ class Bilinear(Separable):
         self.reset_parameters()
 
     def _sides(self) -> tuple[int, int]:
-        """The two widths of the weight."""
+        """Return the two widths of the weight."""
         return self.in_features, self.in2_features
 
     def _weight(self) -> Tensor:
-        """The weight that is used."""
+        """Return the weight that `fuse` uses."""
         return (self.weight + self.weight.mT) / 2 if self.symmetric else self.weight
 
     def reset_parameters(self) -> None:
-        """Draw the weight from N(0, 1 / its two widths), mirrored where it is symmetric; set the bias to 0."""
+        """Draw the weight from N(0, 1 / product of its widths), mirrored if symmetric. Set the bias to 0."""
         nn.init.normal_(self.weight, std=(self.weight.shape[1] * self.weight.shape[2]) ** -0.5)
         if self.symmetric:
             with torch.no_grad():  # mirrored, not averaged: averaging would halve the variance
@@ -137,28 +126,17 @@ class Bilinear(Separable):
 class Biaffine(Bilinear):
     r"""Learn bilinear forms of the embeddings with a 1 appended to each: `[u; 1]ᵀ W_f [v; 1]`.
 
-    A bilinear form, a linear one of either side and a constant in one weight. Symmetric iff every W_f is:
-    `symmetric=True` uses ½(W_f + W_fᵀ). Values unbounded. With the linear terms a linear layer on it can always
-    tell same from different, for some W. `F · (D + 1) · (D2 + 1)` parameters, drawn so that embeddings of unit
+    One weight holds a bilinear form, a linear form of each side and a constant. Symmetric iff every W_f is:
+    `symmetric=True` uses ½(W_f + W_fᵀ). Values unbounded. With the linear terms, a linear layer on it can always
+    tell same from different for some W. `F · (D + 1) · (D2 + 1)` parameters, drawn so that embeddings of unit
     variance give features of unit variance.
 
     Args:
-        in_features: Width D of `u`.
         out_features: Number F of forms.
-        in2_features: Width D2 of `v`; D by default.
-        symmetric: Use ½(W_f + W_fᵀ), so that swapping the inputs changes nothing.
-        device: Where the parameters are created.
-        dtype: The parameters' type.
+        symmetric: If True, use ½(W_f + W_fᵀ), so swapping the inputs changes nothing. Needs D2 = D.
 
     Shape:
-        - u: `(..., D)`
-        - v: `(..., D2)`
-        - Output: `(..., F)`
         - weight: `(F, D + 1, D2 + 1)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point.
-        ValueError: A width does not fit, or `symmetric=True` with D ≠ D2.
 
     References:
         Dozat and Manning, *Deep Biaffine Attention for Neural Dependency Parsing*, ICLR 2017, arXiv:1611.01734.

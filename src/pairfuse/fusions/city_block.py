@@ -1,4 +1,4 @@
-"""Fusions made of absolute differences, which one city-block kernel scores: |u − v|, the larger, the smaller."""
+"""Absolute differences, maxima and minima. One city-block kernel scores all three."""
 
 import math
 
@@ -12,7 +12,7 @@ from pairfuse.fusions.registry import register_fusion
 
 __all__ = ["AbsDiff", "Max", "Min"]
 
-COORDINATES = 64  # of one distance: several of so many are faster than one of all (measured on a CPU)
+COORDINATES = 64  # of one distance: several distances of this size are faster than one of all (measured on a CPU)
 
 
 @register_fusion("abs-diff")
@@ -20,9 +20,9 @@ class AbsDiff(Fusion):
     r"""Take the absolute difference coordinate by coordinate: `|u − v|`.
 
     Symmetric; width D; values in [0, ∞), all 0 for `u = v`. With tied encoders a linear layer on it can always
-    tell same from different. For two identical inputs the features are zero, so the logit is the bias of the head:
-    `SiameseComparator` starts that bias above 0. With two encoders there is no such guarantee: where `u > v` in
-    every coordinate it *is* the signed difference.
+    tell same from different. For identical inputs the features are zero, so the logit is the bias of the head.
+    `SiameseComparator` starts that bias above 0. With two encoders there is no such guarantee: if `u > v` in every
+    coordinate, it equals the signed difference.
 
     References:
         Koch, Zemel and Salakhutdinov, *Siamese Neural Networks for One-shot Image Recognition*, ICML Deep
@@ -51,7 +51,7 @@ class AbsDiff(Fusion):
 class Max(Fusion):
     r"""Take the larger of the two, coordinate by coordinate: `max(u, v)`.
 
-    Symmetric; width D; values among those of u and v. A linear layer on it can tell same from different for two
+    Symmetric; width D; each value is one of u or v. A linear layer on it can tell same from different for two
     embeddings unless one of them is at least as large in every coordinate.
 
     References:
@@ -80,8 +80,8 @@ class Max(Fusion):
 class Min(Fusion):
     r"""Take the smaller of the two, coordinate by coordinate: `min(u, v)`.
 
-    Symmetric; width D; values among those of u and v. A linear layer on it can tell same from different for two
-    embeddings unless one of them is at least as large in every coordinate. For embeddings ≥ 0 with sum 1 the sum
+    Symmetric; width D; each value is one of u or v. A linear layer on it can tell same from different for two
+    embeddings unless one of them is at least as large in every coordinate. For embeddings ≥ 0 with sum 1, the sum
     of the features is the histogram intersection.
 
     References:
@@ -106,12 +106,12 @@ class Min(Fusion):
 
 
 def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-    """`Σ_d w_kd |u_id − v_jd|`: `(N, D)`, `(M, D)` and `(K, D)` → `(N, M, K)`.
+    """Return `Σ_d w_kd |u_id − v_jd|`: `(N, D)`, `(M, D)` and `(K, D)` → `(N, M, K)`.
 
-    For one output these are city-block distances, one over the coordinates with weights above 0 and one over the
-    others; they hold no number for each pair and coordinate, nor does the fused kernel while torch compiles. Otherwise,
-    for several outputs or with gradients (the distance's kernel is slow there and gives no gradient for weights that
-    are 0), the differences themselves are made: N · M · D numbers.
+    For one output these are city-block distances: one over the coordinates with weights above 0, one over the others.
+    They need no memory for each pair and coordinate, and neither does the fused kernel while torch compiles. For
+    several outputs or with gradients the N · M · D differences are computed, because there the kernel of the distances
+    is slow, and it gives no gradient for weights that are 0.
     """
     gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (u, v, weight))
     if torch.compiler.is_compiling() or gradients or len(weight) > 1:
@@ -119,7 +119,7 @@ def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
     wide = torch.promote_types(u.dtype, torch.float32)  # there is no kernel for half precision
     u, v, row = u.to(wide), v.to(wide), weight[0].to(wide)
     scores = u.new_zeros(u.shape[0], v.shape[0])
-    for sign, coordinates in ((1, row > 0), (-1, ~(row > 0))):  # 0 and NaN must meet NaN in u and v too
+    for sign, coordinates in ((1, row > 0), (-1, ~(row > 0))):  # weights of 0 and NaN too: NaN must propagate
         for where in torch.split(coordinates.nonzero().squeeze(1), COORDINATES):
             size = row[where].abs()
             scores.add_(torch.cdist(u[:, where] * size, v[:, where] * size, p=1.0), alpha=sign)
@@ -127,5 +127,5 @@ def weighted_distances(u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
 
 
 def _halves(u: Tensor, v: Tensor, weight: Tensor, distances: Tensor) -> Tensor:
-    """max(u, v) = ½ (u + v + |u − v|), and min with a minus."""
+    """Score max(u, v) = ½ (u + v + |u − v|), or min with −|u − v|."""
     return ((u @ weight.mT)[:, None] + v @ weight.mT + distances) / 2

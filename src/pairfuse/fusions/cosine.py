@@ -16,16 +16,12 @@ class Cosine(Separable):
     r"""Take the cosine of the angle between the embeddings: `uᵀv / (‖u‖ ‖v‖)`.
 
     Symmetric; width 1; values in [−1, 1], 0 where an embedding is 0. A linear layer on it can tell same from
-    different iff the two embeddings point in different directions and neither is 0: it ignores lengths.
+    different iff the two embeddings point in different directions and neither is 0. It ignores lengths.
 
-    Half precision is computed in float32. A norm below `eps` counts as `eps`, so that gradients stay finite.
+    Half precision is computed in float32. A norm below `eps` counts as `eps`, so gradients stay finite.
 
     Args:
-        in_features: Width D of both embeddings.
-        eps: The smallest norm, as in `torch.nn.CosineSimilarity`.
-
-    Raises:
-        ValueError: `eps` is not above 0, besides the errors of every fusion.
+        eps: The smallest norm, above 0, as in `torch.nn.CosineSimilarity`.
 
     References:
         Bromley, Guyon, LeCun, Säckinger and Shah, *Signature Verification using a "Siamese" Time Delay Neural

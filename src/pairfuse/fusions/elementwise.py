@@ -14,8 +14,8 @@ class Product(Separable):
     r"""Multiply the embeddings coordinate by coordinate (the Hadamard product): `u ∘ v`.
 
     Symmetric; width D; values unbounded. A linear layer on it can tell same from different for two embeddings a, b
-    unless `b_k : a_k` is one common ratio in [0, ∞] over all coordinates where they differ: so never for
-    embeddings of the same direction, nor where one of them is zero wherever they differ (after a ReLU, say).
+    unless `b_k : a_k` is one common ratio in [0, ∞] over all coordinates where they differ. So it cannot for
+    embeddings of the same direction, or if one of them is zero wherever they differ (for example after a ReLU).
 
     References:
         Yang, Yih, He, Gao and Deng, *Embedding Entities and Relations for Learning and Inference in Knowledge
@@ -45,11 +45,11 @@ class SquaredDiff(Separable):
     r"""Square the difference coordinate by coordinate: `(u − v)²`.
 
     Symmetric; width D; values in [0, ∞), all 0 for `u = v`. With tied encoders a linear layer on it can always
-    tell same from different; with weights 1 it is the squared Euclidean distance. For two identical inputs the
-    features are zero, so the logit is the bias of the head, as for `AbsDiff`.
+    tell same from different. With weights 1 it is the squared Euclidean distance. For identical inputs the features
+    are zero, so the logit is the bias of the head, as for `AbsDiff`.
 
-    All pairs are scored by expanding the square around the middle of the right embeddings, so the rounding is
-    relative to the squared distances *from there*. For near-duplicates in clusters that are far apart use float64.
+    All pairs are scored by expanding the square around the mean of the right embeddings. So the rounding error is
+    relative to the squared distances from that mean. For near-duplicates in clusters that are far apart use float64.
 
     References:
         Grover and Leskovec, *node2vec: Scalable Feature Learning for Networks*, KDD 2016, arXiv:1607.00653.

@@ -1,4 +1,4 @@
-"""The facts that a fusion declares, their values, and the check that they do not contradict each other."""
+"""The facts that a fusion declares, and the check that they are valid and consistent."""
 
 import math
 from dataclasses import dataclass, fields
@@ -20,10 +20,10 @@ class Facts:
         in_features: Width D of `u`.
         in2_features: Width D2 of `v`.
         out_features: Width F of the fused features.
-        parameters: Number of learned numbers.
+        parameters: Number of learned values.
         symmetry: `"symmetric"`, `"antisymmetric"` or `"none"`.
         additive: True if it is a sum `g(u) + h(v)`.
-        xnor: Can one linear layer on it tell same from different? `"never"`, `"generic"` or `"always"`.
+        xnor: When one linear layer on it can tell same from different: `"never"`, `"generic"` or `"always"`.
         two_widths: True if D2 may differ from D.
         fast_path: True if one matrix product scores all pairs.
 
@@ -60,14 +60,14 @@ class Facts:
 
 
 def best_xnor(facts: list[Xnor]) -> Xnor:
-    """The best of several."""
+    """Return the best of several."""
     return max(facts, key=_XNOR_ORDER.index)
 
 
 def check_facts(fusion: Any, *, built: bool = True) -> None:
-    """Raise unless a fusion declares every fact with a valid value, and without contradiction.
+    """Raise unless a fusion declares every fact with a valid value and without contradiction.
 
-    Before it is built, facts that are derived from its parameters are left out.
+    With `built=False`, facts that are computed from its parameters are not checked.
     """
     owner = type(fusion).__name__
     names = ("symmetry", "additive", "xnor", "xnor_with_sum", "feature_means")

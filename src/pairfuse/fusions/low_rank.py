@@ -18,9 +18,9 @@ _TANH_VARIANCE = 0.394  # of tanh(z) for a standard normal z
 
 
 class _Projections(Separable):
-    """Two projections into a common space, one for each side, or one for both (tied)."""
+    """One projection into a common space for each side, or one for both (tied)."""
 
-    symmetry: Symmetry = "none"  # of the class; an instance with tied=True says otherwise
+    symmetry: Symmetry = "none"  # of the class; instances with tied=True are symmetric
     additive, xnor = False, "always"
     two_widths = True
     summed = True
@@ -45,15 +45,15 @@ class _Projections(Separable):
         self.right_projection = None if tied else nn.Linear(self.in2_features, projected, device=device, dtype=dtype)
 
     def project_left(self, u: Tensor) -> Tensor:
-        """`Au + a`: `(..., D)` → `(..., projected)`."""
+        """Return `Au + a`: `(..., D)` → `(..., projected)`."""
         return self.left_projection(u)  # type: ignore[no-any-return]
 
     def project_right(self, v: Tensor) -> Tensor:
-        """`Bv + b`; tied, the same as the left side."""
+        """Return `Bv + b`, or `Av + a` if tied."""
         return self.project_left(v) if self.right_projection is None else self.right_projection(v)
 
     def reset_projections(self, variance: float) -> None:
-        """Draw both projections such that inputs of unit variance give this variance; set their biases to 0."""
+        """Draw both projections so that inputs of unit variance give this variance. Set the biases to 0."""
         for layer in (self.left_projection, self.right_projection):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=(variance / layer.in_features) ** 0.5)
@@ -64,33 +64,19 @@ class _Projections(Separable):
 class LowRankBilinear(_Projections):
     r"""Project both sides into R dimensions, multiply, and mix: `P (σ(Au + a) ∘ σ(Bv + b)) + p`.
 
-    A sum of R products of one number from either side (MLB). Symmetric iff `tied=True`, where B = A and b = a.
-    Values unbounded. With the biases a linear layer on it can always tell same from different, for some
+    Each feature is a sum of R products of one number from each side (MLB). Symmetric iff `tied=True`, where B = A
+    and b = a. Values unbounded. With the biases, a linear layer on it can always tell same from different for some
     parameters, even at rank 1. `R · (D + D2 + 2) + F · (R + 1)` parameters, fewer when tied.
 
-    Every weight is drawn from a normal distribution, and none is 0 (two factors of 0 would never get a gradient),
-    and such that embeddings of unit variance give features of about unit variance.
+    The weights are normally distributed, so embeddings of unit variance give features of about unit variance. None
+    of them starts at 0, since two factors of 0 would never get a gradient.
 
     Args:
-        in_features: Width D of `u`.
-        out_features: Number F of features. One alone, under a linear head, is a bottleneck of two numbers in a row
-            that may start so close to 0 that nothing is learned (in one of five runs on digits).
-        in2_features: Width D2 of `v`; D by default.
+        out_features: Number F of features. A single feature under a linear head is a bottleneck. It may start so close
+            to 0 that nothing is learned (in one of five runs on digits).
         rank: Number R of products, at least 1.
         activation: σ: `"tanh"` as in the paper, or None for a bilinear form.
-        tied: Project both sides by one matrix, so that swapping the inputs changes nothing.
-        device: Where the parameters are created.
-        dtype: The parameters' type.
-
-    Shape:
-        - u: `(..., D)`
-        - v: `(..., D2)`
-        - Output: `(..., F)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point, or the rank is no int.
-        ValueError: A width does not fit, the rank is less than 1, the activation is unknown, or `tied=True` with
-            D ≠ D2.
+        tied: If True, project both sides by one matrix, so swapping the inputs changes nothing. Needs D2 = D.
 
     References:
         Kim, On, Lim, Kim, Ha and Zhang, *Hadamard Product for Low-rank Bilinear Pooling*, ICLR 2017,
@@ -126,7 +112,7 @@ class LowRankBilinear(_Projections):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights such that unit variance gives about unit variance; set the biases to 0."""
+        """Draw the weights so that unit variance gives about unit variance. Set the biases to 0."""
         self.reset_projections(variance=1.0)
         product_variance = 1.0 if self.activation is None else _TANH_VARIANCE**2
         nn.init.normal_(self.out.weight, std=(self.rank * product_variance) ** -0.5)
@@ -159,7 +145,7 @@ class LowRankBilinear(_Projections):
     @property
     @override
     def fast_path(self) -> bool:
-        return super().fast_path and is_linear(self.out)  # an adapter in its place has a forward of its own
+        return super().fast_path and is_linear(self.out)  # an adapter in its place has its own forward
 
     @override
     def extra_repr(self) -> str:
@@ -170,30 +156,17 @@ class LowRankBilinear(_Projections):
 class MFB(_Projections):
     r"""Sum groups of R products of projected sides: `sum-pool_R((Au + a) ∘ (Bv + b))`.
 
-    Multi-modal factorized bilinear pooling: each of the F features is a bilinear form of rank R of its own.
-    Symmetric iff `tied=True`. Values unbounded. With the biases a linear layer on it can always tell same from
-    different, for some parameters. `F · R · (D + D2 + 2)` parameters, fewer when tied.
+    Multi-modal factorized bilinear pooling: each of the F features is a separate bilinear form of rank R. Symmetric
+    iff `tied=True`. Values unbounded. With the biases, a linear layer on it can always tell same from different for
+    some parameters. `F · R · (D + D2 + 2)` parameters, fewer when tied.
 
-    The paper follows it by a signed square root and L2 normalisation: `PowerNormalized(MFB(...))`. The projection
-    of its final classifier is the head's.
+    The paper applies a signed square root and L2 normalization to it: `PowerNormalized(MFB(...))`. The head takes the
+    place of the paper's final classifier.
 
     Args:
-        in_features: Width D of `u`.
         out_features: Number F of pooled features.
-        in2_features: Width D2 of `v`; D by default.
         rank: Number R of products in each group, at least 1; 5 in the paper.
-        tied: Project both sides by one matrix, so that swapping the inputs changes nothing.
-        device: Where the parameters are created.
-        dtype: The parameters' type.
-
-    Shape:
-        - u: `(..., D)`
-        - v: `(..., D2)`
-        - Output: `(..., F)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point, or the rank is no int.
-        ValueError: A width does not fit, the rank is less than 1, or `tied=True` with D ≠ D2.
+        tied: If True, project both sides by one matrix, so swapping the inputs changes nothing. Needs D2 = D.
 
     References:
         Yu, Yu, Fan and Tao, *Multi-modal Factorized Bilinear Pooling with Co-attention Learning for Visual
@@ -225,7 +198,7 @@ class MFB(_Projections):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights such that unit variance gives unit variance; set the biases to 0."""
+        """Draw the weights so that unit variance gives unit variance. Set the biases to 0."""
         self.reset_projections(variance=self.rank**-0.5)
 
     @override

@@ -1,4 +1,4 @@
-"""The neural tensor layer: a bilinear and a linear form under a tanh."""
+"""The neural tensor layer: the tanh of a bilinear and a linear form."""
 
 import torch
 from torch import Tensor, nn
@@ -17,26 +17,15 @@ __all__ = ["NTN"]
 class NTN(Fusion):
     r"""Squash a bilinear and a linear form of both sides: `tanh(uᵀ W_f v + P_f [u; v] + b_f)`.
 
-    Not symmetric; values in (−1, 1). A linear layer on it can always tell same from different, for some
-    parameters. `F · (D · D2 + D + D2 + 1)` parameters, drawn such that embeddings of unit variance give unit
-    variance before the tanh.
+    Not symmetric; values in (−1, 1). A linear layer on it can always tell same from different for some parameters.
+    `F · (D · D2 + D + D2 + 1)` parameters, drawn so that embeddings of unit variance give unit variance before the
+    tanh.
 
     Args:
-        in_features: Width D of `u`.
         out_features: Number F of features, the slices of the tensor; 4 in the paper.
-        in2_features: Width D2 of `v`; D by default.
-        device: Where the parameters are created.
-        dtype: The parameters' type.
 
     Shape:
-        - u: `(..., D)`
-        - v: `(..., D2)`
-        - Output: `(..., F)`
         - weight: `(F, D, D2)`
-
-    Raises:
-        TypeError: The embeddings are not floating-point.
-        ValueError: A width does not fit.
 
     References:
         Socher, Chen, Manning and Ng, *Reasoning With Neural Tensor Networks for Knowledge Base Completion*,
@@ -69,7 +58,7 @@ class NTN(Fusion):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights such that each form has half of a unit variance; set the bias to 0."""
+        """Draw the weights so that each form has variance ½. Set the bias to 0."""
         nn.init.normal_(self.weight, std=(2 * self.in_features * self.in2_features) ** -0.5)
         nn.init.normal_(self.linear.weight, std=(2 * self.linear.in_features) ** -0.5)
         nn.init.zeros_(self.linear.bias)
@@ -81,7 +70,7 @@ class NTN(Fusion):
 
     @override
     def score_all(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        if not is_linear(self.linear):  # an adapter in its place has a forward of its own
+        if not is_linear(self.linear):  # an adapter in its place has its own forward
             return super().score_all(u, v, weight)
         of_u, of_v = torch.split(self.linear.weight, [self.in_features, self.in2_features], dim=-1)
         forms = torch.einsum("nd,fde->nfe", u, self.weight) @ v.mT  # (N, F, M)

@@ -1,4 +1,4 @@
-"""The field's stacks, by name."""
+"""Stacks that are common in the literature."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ __all__ = ["SBERT", "InferSent", "Mou", "SymmetricHeuristic"]
 
 
 class _Preset(Stack):
-    """A stack whose parts are known."""
+    """A stack with fixed parts."""
 
     part_types: ClassVar[tuple[type[Fusion], ...]]
 
@@ -82,7 +82,7 @@ class SBERT(_Preset):
 class Mou(_Preset):
     """Both embeddings, their difference and their product: `[u; v; u − v; u ∘ v]`.
 
-    Not symmetric; width 4D. A linear layer on it can always tell same from different: it reads the product, u and v.
+    Not symmetric; width 4D. A linear layer on the product, u and v can always tell same from different.
 
     References:
         Mou, Men, Li, Xu, Zhang, Yan and Jin, *Natural Language Inference by Tree-Based Convolution and Heuristic

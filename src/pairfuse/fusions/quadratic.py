@@ -14,18 +14,13 @@ __all__ = ["Quadratic"]
 class Quadratic(Separable):
     r"""Learn one symmetric quadratic form of both sides: `uᵀPv + ½ (uᵀQu + vᵀQv)`.
 
-    Symmetric; width 1; values unbounded. P and Q are used as ½ (P + Pᵀ) and ½ (Q + Qᵀ). With Q = −P it is −½ of the
-    squared Mahalanobis distance `(u − v)ᵀ P (u − v)`; the log-likelihood ratio of the two-covariance model (PLDA) is
-    such a form too, with another Q. For suitable parameters a linear layer on it can always tell same from different.
-    `2 D²` parameters.
+    Symmetric; width 1; values unbounded. P and Q are symmetrized: ½ (P + Pᵀ) and ½ (Q + Qᵀ). With Q = −P it is −½ of
+    the squared Mahalanobis distance `(u − v)ᵀ P (u − v)`. The log-likelihood ratio of the two-covariance model (PLDA)
+    has this form too, with another Q. For suitable parameters a linear layer on it can always tell same from
+    different. `2 D²` parameters.
 
-    It starts as the negative squared Euclidean distance divided by D: P = 2/D · 1, Q = −P. Scores of single pairs are
-    computed from `u − v`, so that near-duplicates are exact; all pairs from the expanded form, as for `SquaredDiff`.
-
-    Args:
-        in_features: Width D of both embeddings.
-        device: Where the parameters are created.
-        dtype: The parameters' type.
+    It starts as the negative squared Euclidean distance divided by D: P = 2/D · 1, Q = −P. Single pairs are scored from
+    `u − v`, so near-duplicates are exact. All pairs are scored from the expanded form, as for `SquaredDiff`.
 
     Shape:
         - p, q: `(D, D)`
@@ -60,7 +55,7 @@ class Quadratic(Separable):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start as the negative squared distance, divided by D."""
+        """Set the form to the negative squared distance, divided by D."""
         with torch.no_grad():
             self.p.zero_().fill_diagonal_(2 / self.in_features)
             self.q.zero_().fill_diagonal_(-2 / self.in_features)
@@ -84,5 +79,5 @@ def _symmetric(weight: Tensor) -> Tensor:
 
 
 def _form(x: Tensor, weight: Tensor) -> Tensor:
-    """`xᵀ W x`: `(..., D)` → `(...)`."""
+    """Return `xᵀ W x`: `(..., D)` → `(...)`."""
     return ((x @ weight) * x).sum(-1)

@@ -23,17 +23,17 @@ def _key(name: str) -> str:
 def register_fusion(name: str) -> Callable[[F], F]:
     """Register a `Fusion` class under a name, as a class decorator.
 
-    Upper and lower case, `-` and `_` are the same in a name, here and in `make_fusion`. A class of the same module and
-    qualified name replaces the old one, so that you can run a notebook cell again.
+    Names ignore case, and `-` and `_` are the same, also in `make_fusion`. A class with the same module and qualified
+    name replaces the old one, so you can run a notebook cell again.
 
     Args:
-        name: The name by which `make_fusion` and `SiameseComparator` know the class.
+        name: The name of the class for `make_fusion` and `SiameseComparator`.
 
     Returns:
         The decorator, which returns the class unchanged.
 
     Raises:
-        TypeError: What is decorated is not a subclass of `Fusion`, or the name is no name.
+        TypeError: The decorated object is not a subclass of `Fusion`, or the name is not a non-empty string.
         ValueError: The name belongs to another class.
 
     Examples:
@@ -65,7 +65,7 @@ def register_fusion(name: str) -> Callable[[F], F]:
 
 
 def list_fusions() -> list[str]:
-    """The names of all registered fusions, sorted.
+    """Return the names of all registered fusions, sorted.
 
     Examples:
         >>> import pairfuse as pf
@@ -76,7 +76,7 @@ def list_fusions() -> list[str]:
 
 
 def fusion_class(name: str) -> type[Fusion]:
-    """The class that is registered under a name; the error for an unknown one suggests the nearest."""
+    """Return the class that is registered under a name. The error for an unknown name suggests the nearest."""
     if _key(name) not in _FUSIONS:
         raise unknown_name("fusion", _key(name), list_fusions())
     return _FUSIONS[_key(name)]
@@ -88,11 +88,11 @@ def make_fusion(fusion: FusionSpec, in_features: int, **options: Any) -> Fusion:
     Args:
         fusion: A name of `list_fusions()`; or a list of names and fusions, which becomes a `Stack`.
         in_features: Width D of the embeddings.
-        **options: Whatever else the class takes, such as `out_features` of `"bilinear"`. For a list only
-            `in2_features`; options of its parts go to the parts: `["product", Bilinear(64, 16)]`.
+        **options: Other arguments of the class, such as `out_features` of `"bilinear"`. For a list only `in2_features`:
+            pass other options to its parts, as in `["product", Bilinear(64, 16)]`.
 
     Returns:
-        A new module, shared with nobody, but for what a list holds already built.
+        A new module. Fusions already built inside a list are reused, not copied.
 
     Raises:
         TypeError: `fusion` is neither a name nor a list, or an option is unknown.
@@ -111,7 +111,7 @@ def make_fusion(fusion: FusionSpec, in_features: int, **options: Any) -> Fusion:
         try:
             signature.bind(in_features, **options)
         except TypeError as error:
-            raise TypeError(f"fusion {fusion!r}: {error}; it is made by {cls.__name__}{signature}") from None
+            raise TypeError(f"fusion {fusion!r}: {error}; its signature is {cls.__name__}{signature}") from None
         return cls(in_features, **options)
     if not set(options) <= {"in2_features"} or isinstance(fusion, Fusion):
         raise TypeError(
@@ -121,9 +121,9 @@ def make_fusion(fusion: FusionSpec, in_features: int, **options: Any) -> Fusion:
 
 
 def as_fusion(spec: FusionSpec, in_features: int, in2_features: int, *, like: Tensor | None = None) -> Fusion:
-    """The fusion that a name, a fusion, or a list of either stands for; a list becomes a `Stack`.
+    """Return the fusion for a name, a fusion, or a list of either. A list becomes a `Stack`.
 
-    What is built from a name gets the device and dtype of `like`; a fusion that is given stays as it is.
+    A fusion that is built from a name gets the device and dtype of `like`. A given fusion is not changed.
     """
     if isinstance(spec, Fusion):
         return spec

@@ -1,4 +1,4 @@
-"""Fusions that are sums of products of functions of one side each."""
+"""Fusions that are sums of products. Each factor is a function of one side."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -16,16 +16,16 @@ Terms: TypeAlias = Sequence[Tensor | None]
 class Separable(Fusion):
     """A fusion that is a sum of products: `f(u, v) = Σ_s A_s(u) ∘ B_s(v)`.
 
-    A subclass declares `symmetry` and `xnor` and writes two methods: `left(u)` returns the A_s, `right(v)` the B_s, and
-    None stands for the constant 1. From these two follow `fuse`, `additive` (every product has a constant side) and the
-    one matrix product that scores all pairs. Neither may read the weights of a head, so that the vectors of a gallery
-    outlive a retrained head.
+    A subclass declares `symmetry` and `xnor` and defines two methods: `left(u)` returns the A_s, `right(v)` the B_s.
+    None stands for the constant 1. From these two methods follow `fuse`, `additive` (every product has a constant
+    side), and one matrix product that scores all pairs. Neither method may depend on the head, so the vectors of a
+    gallery stay valid when the head is trained.
 
-    A subclass may write its own, more exact `fuse` as well: `(u − v)²` must not be computed as `u² − 2uv + v²`.
+    A subclass may also define its own, more exact `fuse`: `(u − v)²` is inaccurate if computed as `u² − 2uv + v²`.
 
     Attributes:
-        summed: If True, the features are sums of products: terms are `(..., F, R)`, or `(..., R)` for all features
-            alike, and feature f is the sum of the products over R. If False, terms are `(..., F)`.
+        summed: If True, feature f is the sum of the products over R. Terms are `(..., F, R)`, or `(..., R)` if they are
+            the same for all features. If False, terms are `(..., F)`.
 
     Examples:
         >>> import torch, pairfuse as pf
@@ -46,13 +46,13 @@ class Separable(Fusion):
     summed: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Derive `fuse` from `left` and `right` again where these are newer than the inherited `fuse`."""
+        """Derive `fuse` from `left` and `right` if a subclass defines these below the inherited `fuse`."""
         if min(depth_in(cls, "left"), depth_in(cls, "right")) < depth_in(cls, "fuse"):
             cls.fuse = Separable.fuse  # type: ignore[method-assign]
         super().__init_subclass__(**kwargs)
 
     def left(self, u: Tensor) -> Terms:
-        """Return A_1(u), A_2(u), …: each `(..., F)`, or as `summed` says; None stands for 1."""
+        """Return A_1(u), A_2(u), …: each `(..., F)`, or as for `summed`. None stands for 1."""
         raise NotImplementedError(f"{type(self).__name__} must define left(self, u)")
 
     def right(self, v: Tensor) -> Terms:
@@ -80,7 +80,7 @@ class Separable(Fusion):
             came = [type(side).__name__ if isinstance(side, Tensor) else f"{len(side)} terms" for side in (left, right)]
             raise ValueError(
                 f"{type(self).__name__}.left and .right must return as many terms each, as tuples or lists of tensors "
-                f"of which at most one of a pair is None, got {came[0]} and {came[1]}"
+                f"with at most one None in a pair, got {came[0]} and {came[1]}"
             )
         return pairs
 

@@ -1,4 +1,4 @@
-"""Several fusions side by side."""
+"""Concatenate the features of several fusions."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,22 +16,18 @@ __all__ = ["Stack"]
 class Stack(Fusion):
     r"""Put the features of several fusions side by side: `[f1(u, v); f2(u, v); …]`.
 
-    Symmetric (antisymmetric, additive) iff all its parts are. Its `xnor` is at least the best of its parts', which
-    a linear head reaches by ignoring the others. Together with `[u, v]` or `u + v` it can be better: then same pairs
-    and different pairs can only meet in the middle of both, and so `[u, v, u ∘ v]` can always tell them apart.
-    The facts are those of the parts given here: do not replace parts afterwards.
+    Symmetric (antisymmetric, additive) iff all its parts are. Its `xnor` is at least the best of its parts, since a
+    linear head can ignore the others. Together with `[u, v]` or `u + v` it can be better: then the segments of the same
+    and of the different pairs can only meet at their midpoints. So `[u, v, u ∘ v]` can always tell same from different.
+    The facts are computed here: do not replace parts afterwards.
 
     Args:
-        parts: At least one fusion, all of the same `in_features` and `in2_features`.
-
-    Shape:
-        - u: `(..., D)`
-        - v: `(..., D2)`
-        - Output: `(..., F)`, F the sum of the parts' `out_features`
+        parts: At least one fusion, all with the same `in_features` and `in2_features`. F is the sum of their
+            `out_features`.
 
     Raises:
         TypeError: A part is not a `Fusion`.
-        ValueError: There is no part, or their widths differ.
+        ValueError: There are no parts, or their widths differ.
 
     References:
         Tai, Socher and Manning, *Improved Semantic Representations From Tree-Structured Long Short-Term Memory
@@ -64,7 +60,7 @@ class Stack(Fusion):
         self.parts = nn.ModuleList(parts)
 
     def _declare(self, parts: list[Fusion]) -> None:
-        """Derive every fact from those of the parts."""
+        """Compute every fact from the facts of the parts."""
         kinds = {part.symmetry for part in parts}
         self.symmetry = kinds.pop() if len(kinds) == 1 else "none"
         self.additive = all(part.additive for part in parts)
@@ -75,7 +71,7 @@ class Stack(Fusion):
         self.xnor = self.xnor_with_sum if self.spans_sum else self._best([part.xnor for part in parts])
 
     def _best(self, of_parts: list[Xnor]) -> Xnor:
-        """The best of the parts. Several that never learn alone may learn together, unless all are balanced."""
+        """Return the best of the parts. Parts that cannot learn alone may learn together, unless all are balanced."""
         return best_xnor(of_parts if self._all_balanced or len(of_parts) == 1 else [*of_parts, "generic"])
 
     @property

@@ -1,4 +1,4 @@
-"""Fusions made of another one: made symmetric, or normalized."""
+"""Fusions that wrap another fusion, to make it symmetric or to normalize it."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ __all__ = ["PowerNormalized", "Symmetrized"]
 
 
 class _Wrapper(Fusion):
-    """A fusion around another, of the same widths."""
+    """A fusion that wraps another one of the same widths."""
 
     def __init__(self, fusion: Fusion) -> None:
         name = type(self).__name__
@@ -27,7 +27,7 @@ class _Wrapper(Fusion):
         self.fusion = fusion
 
     def _declare(self, fusion: Fusion) -> None:
-        """Derive every fact from those of the wrapped fusion."""
+        """Compute every fact from the facts of the wrapped fusion."""
         raise NotImplementedError
 
     @override
@@ -38,23 +38,19 @@ class _Wrapper(Fusion):
 class Symmetrized(_Wrapper):
     r"""Average a fusion over both orders: `½ (f(u, v) + f(v, u))`.
 
-    Symmetric, and can tell same from different wherever f can. It does **not** cure additivity: `[u; v]` becomes
-    `½ [u + v; u + v]`, which is still a sum. It costs two evaluations of f.
+    Symmetric; it can tell same from different wherever f can. It does **not** fix additivity: `[u; v]` becomes
+    `½ [u + v; u + v]`, which is still a sum. It evaluates f twice.
 
     Args:
         fusion: A fusion with `in_features == in2_features` that is not antisymmetric.
 
-    Shape:
-        - u, v: `(..., D)`
-        - Output: `(..., F)`, as of f
-
     Raises:
         TypeError: `fusion` is not a `Fusion`.
-        ValueError: Its two widths differ, so there is nothing to swap; or it is antisymmetric, so the average is 0
-            for every pair.
+        ValueError: Its two widths differ, so u and v cannot be swapped; or it is antisymmetric, so the average is 0 for
+            every pair.
 
     References:
-        Averaging over a group is the Reynolds operator of invariant theory; the group is that of one swap.
+        Averaging over a group is the Reynolds operator of invariant theory. Here the group is the swap of u and v.
 
     Examples:
         >>> import torch, pairfuse as pf
@@ -78,13 +74,13 @@ class Symmetrized(_Wrapper):
             )
         if fusion.symmetry == "antisymmetric":
             raise ValueError(
-                f"Symmetrized averages both orders, and {type(fusion).__name__} is antisymmetric, so the average "
+                f"Symmetrized averages both orders, but {type(fusion).__name__} is antisymmetric, so the average "
                 "is 0 for every pair: use 'abs-diff' or 'squared-diff' for a difference without a sign"
             )
 
     @override
     def _declare(self, fusion: Fusion) -> None:
-        self.additive = fusion._balanced  # antisymmetric parts of a stack vanish
+        self.additive = fusion._balanced  # antisymmetric parts of a stack become 0
         self.spans_sum = fusion.spans_sum
         self.xnor = _at_least_generic(fusion, fusion.xnor)
         self.xnor_with_sum = _at_least_generic(fusion, fusion.xnor_with_sum or fusion.xnor)
@@ -107,23 +103,18 @@ class Symmetrized(_Wrapper):
 class PowerNormalized(_Wrapper):
     r"""Take signed square roots of the features, then divide them by their norm: `z = f · |f|^(−½)`, `z / ‖z‖`.
 
-    It tames products, whose size grows with the square of the embeddings'. Symmetric or antisymmetric as f is, never
-    additive; values in [−1, 1] with norm 1, 0 where f is 0. Computed as `f · rsqrt(|f| + eps)`, whose slope at 0 is
-    finite, unlike the square root's.
+    Use it for products, which grow with the square of the embeddings. It has the symmetry of f and is never additive;
+    values in [−1, 1] with norm 1, 0 where f is 0. It is computed as `f · rsqrt(|f| + eps)`, because the slope of the
+    square root at 0 is infinite.
 
     Args:
         fusion: The fusion to normalize, such as `MFB(...)`.
         eps: Added under the root; √eps is the smallest norm to divide by. The slope at 0 is 1 / eps: if gradients
             are float16, use 1e-4.
 
-    Shape:
-        - u: `(..., D)`
-        - v: `(..., D2)`
-        - Output: `(..., F)`, as of f
-
     Raises:
         TypeError: `fusion` is not a `Fusion`.
-        ValueError: f has only one feature, of which nothing but the sign would be left; or `eps` is not above 0.
+        ValueError: f has only one feature, so only its sign would be left; or `eps` is not above 0.
 
     References:
         Perronnin, Sánchez and Mensink, *Improving the Fisher Kernel for Large-Scale Image Classification*, ECCV 2010.
@@ -141,7 +132,7 @@ class PowerNormalized(_Wrapper):
         super().__init__(fusion)
         if self.out_features == 1:
             raise ValueError(
-                f"PowerNormalized divides by the norm, and of the one feature of {type(fusion).__name__} only the sign "
+                f"PowerNormalized divides by the norm, so of the one feature of {type(fusion).__name__} only the sign "
                 "would be left: give it more, such as out_features=16"
             )
         self.eps = check_positive("PowerNormalized", "eps", eps)
@@ -164,5 +155,5 @@ class PowerNormalized(_Wrapper):
 
 
 def _at_least_generic(fusion: Fusion, xnor: Xnor) -> Xnor:
-    """The `xnor` of a fusion made symmetric: |u − v| + 3 (u − v), say, learns only then."""
+    """Return the `xnor` of a fusion made symmetric. For example, |u − v| + 3 (u − v) can only learn then."""
     return "generic" if xnor == "never" and not fusion._balanced else xnor

@@ -1,4 +1,4 @@
-"""What a batch of items is, how it is read and checked, and one side of a comparison."""
+"""Batches of items, how they are read and checked, and one side of a comparison."""
 
 from pairfuse.items.reading import Items
 

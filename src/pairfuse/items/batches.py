@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset
 
-Batch = Any  # a Tensor, or a mapping, tuple or list of Batches; a recursive alias would type no better
+Batch = Any  # a Tensor, or a mapping, tuple or list of Batches
 
 KINDS = "a tensor, or nested dicts, tuples or lists of tensors"
 
 
 def tensors(name: str, batch: Batch) -> list[Tensor]:
-    """Return every tensor of a batch, in a fixed order; raise a `TypeError` for anything else in it."""
+    """Return every tensor of a batch in a fixed order. Raise a `TypeError` for anything else in it."""
     if isinstance(batch, Tensor) and batch.layout == torch.strided and not batch.is_nested:
         return [batch]
     if isinstance(batch, Mapping) and not is_tensordict(batch):
@@ -27,7 +27,7 @@ def tensors(name: str, batch: Batch) -> list[Tensor]:
 
 
 def wrong_kind(name: str, rule: str, value: Any) -> TypeError:
-    """Return the error for a value that cannot be read as items, with advice where there is some."""
+    """Return the error for a value that cannot be read as items, with advice for known kinds."""
     kind, advice = type(value).__name__, ""
     if isinstance(value, PackedSequence):
         advice = "pass (padded, lengths), and call pack_padded_sequence in the encoder"

@@ -23,12 +23,12 @@ Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 Labels are left out: if a data set or loader gives a tuple or list of two parts, and the second part is one number or
 string for each item (a tensor of shape `(B,)` or `(B, 1)`, or a list of such values), only the first part is an item.
 If the second part belongs to the item, such as the lengths in `(ids, lengths)`, let the data set give a dict, a named
-tuple or `((ids, length), label)`. A tuple of one part, as a `TensorDataset` of one tensor gives it, is that part.
+tuple or `((ids, length), label)`. A tuple of one part, such as from a `TensorDataset` of one tensor, is that part.
 """
 
 
 def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Batch, bool]]:
-    """Yield the items batch by batch, each checked, and True where labels were left out."""
+    """Yield the items in checked batches, each with True if labels were left out."""
     if isinstance(items, (Tensor, Mapping, list, tuple)):
         for start in range(0, count_items(name, items), batch_size):
             yield take_rows(items, start, start + batch_size), False
@@ -41,16 +41,16 @@ def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Bat
     due, read = _count_in_order(name, loader), 0
     for given in loader:
         parts = len(given) if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") else 0
-        labelled = parts == 2 and _are_labels(given[1])
-        batch = given[0] if labelled or parts == 1 else given
+        labeled = parts == 2 and _are_labels(given[1])
+        batch = given[0] if labeled or parts == 1 else given
         read += count_items(name, batch)
-        yield batch, labelled
+        yield batch, labeled
     if due is not None and read != due:
         raise _incomplete(name, f"{read} of {due} items", "check the collate_fn of the DataLoader")
 
 
 def known_length(items: Items) -> int | None:
-    """Return the number of items, or None if it is not known before they are read."""
+    """Return the number of items, or None if it is unknown before they are read."""
     if isinstance(items, DataLoader):
         return None if items.batch_sampler is None else known_length(items.dataset)
     if isinstance(items, IterableDataset):
@@ -63,7 +63,7 @@ def known_length(items: Items) -> int | None:
 
 
 def count_batches(items: Items, batch_size: int) -> int | None:
-    """Return the number of batches that `read_batches` yields, or None if it is not known before."""
+    """Return the number of batches that `read_batches` yields, or None if it is unknown before."""
     if isinstance(items, DataLoader):
         return None if isinstance(items.dataset, IterableDataset) else len(items)
     length = known_length(items)
@@ -84,10 +84,10 @@ def _are_labels(part: Any) -> bool:
 
 
 def _count_in_order(name: str, loader: DataLoader[Any]) -> int | None:
-    """Return how many items a loader gives, if known. Raise unless it is known to give all of them in order."""
+    """Return the number of items that a loader gives, if known. Raise unless it surely gives all of them in order."""
     count, drops = None, loader.drop_last
     if isinstance(loader.dataset, IterableDataset):
-        if loader.num_workers > 1:  # each of them gives all items, or its share
+        if loader.num_workers > 1:  # each worker gives all items, or its share
             got = f"a DataLoader with num_workers={loader.num_workers} over an IterableDataset"
             raise _incomplete(name, got, "pass num_workers=1")
     else:

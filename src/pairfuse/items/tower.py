@@ -19,13 +19,13 @@ _WIDTH_ATTRIBUTES = ("embedding_dim", "num_features", "out_features")
 
 
 class Tower(NamedTuple):
-    """One side of a comparison: an encoder and what is known about it.
+    """One side of a comparison: an encoder, its width and its items.
 
     Attributes:
         encoder: Any module from a batch of B items to embeddings `(B, D)`. A mapping is passed as keyword arguments if
             `forward` takes them; see `takes_keywords`.
         width: Width D of the embeddings.
-        item_ndim: The number of dimensions of one item, if it is known.
+        item_ndim: The number of dimensions of one item, or None if it is unknown.
     """
 
     encoder: nn.Module
@@ -45,7 +45,7 @@ class Tower(NamedTuple):
         return ndims == {self.item_ndim}
 
     def encode(self, x: Batch, *, name: str, given: Batch = None) -> Tensor:
-        """Embed a batch, in the present mode and with gradients.
+        """Embed a batch in the current mode, with gradients.
 
         Args:
             x: A batch of B items.
@@ -86,22 +86,22 @@ class Tower(NamedTuple):
         Args:
             name: The argument that errors name.
             items: N items; see `Items`.
-            batch_size: How many items the encoder sees at a time. A `DataLoader` has its own.
-            progress: Show a progress bar; needs tqdm.
+            batch_size: Number of items that the encoder gets at a time. A `DataLoader` has its own.
+            progress: If True, show a progress bar; needs tqdm.
 
         Returns:
             Embeddings `(N, width)`.
 
         Raises:
             TypeError: The items are of the wrong kind.
-            ValueError: There are none, they are a single item, or a loader does not give all of them in order.
+            ValueError: There are no items, `items` is a single item, or a loader does not give all items in order.
         """
         batch_size = check_int(f"encoding {name}", "batch_size", batch_size)
         parameter = first_parameter(self.encoder)
         batches = read_batches(name, items, batch_size)
         steps = show_progress(batches, f"encoding {name}", count_batches(items, batch_size)) if progress else batches
         embeddings = []
-        for batch, labelled in steps:
+        for batch, labeled in steps:
             if self.is_single(name, batch):
                 whole, advice = (items, f": pass {name}[None]") if isinstance(items, Tensor) else (batch, "")
                 raise ValueError(f"{name} must be a batch of items, got one item of {describe(whole)}{advice}")
@@ -110,8 +110,8 @@ class Tower(NamedTuple):
             try:
                 embeddings.append(self.encode(batch, name=name))
             except Exception as error:
-                if labelled:
-                    error.add_note(f"the second part of what {name} gives was read as labels; see pairfuse.items.Items")
+                if labeled:
+                    error.add_note(f"the second part of {name} was read as labels; see pairfuse.items.Items")
                 raise
         if not embeddings:
             raise ValueError(f"{name} must hold at least one item, got none")
@@ -121,8 +121,8 @@ class Tower(NamedTuple):
 def takes_keywords(encoder: nn.Module, x: Mapping[Any, Any]) -> bool:
     """Return True if an encoder takes a mapping as keyword arguments, `encoder(**x)`, like a model of transformers.
 
-    This is the case if `forward(**x)` fits the signature and at least one key is the name of a parameter. For a wrapper
-    with `forward(*args, **kwargs)`, the only module that it wraps decides.
+    This is the case if `forward(**x)` fits the signature and at least one key is the name of a parameter. If `forward`
+    is `forward(*args, **kwargs)` and the encoder wraps one module, that module decides.
     """
     try:
         signature = inspect.signature(encoder.forward)
@@ -143,13 +143,13 @@ def declared_width(encoder: nn.Module) -> int | None:
 
 
 def last_linear_width(encoder: nn.Module) -> int | None:
-    """Return the width of an encoder's last `nn.Linear`: a guess, since another layer may run last."""
+    """Return the width of an encoder's last `nn.Linear`. This is a guess, since another layer may run last."""
     linears = [module for module in encoder.modules() if isinstance(module, nn.Linear)]
     return linears[-1].out_features if linears else None
 
 
 def require_width(argument: str, encoder: nn.Module, embedding_dim: int | None, of_fusion: int | None) -> int:
-    """Return the given width, or the one that the encoder declares, or that of a given fusion, or a guess."""
+    """Return the given width, or the declared one, or that of a given fusion, or a guess."""
     for width in (embedding_dim, declared_width(encoder), of_fusion, last_linear_width(encoder)):
         if width is not None:
             return width
@@ -185,7 +185,7 @@ def _joint_note(items: int) -> str:
 
 
 def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None) -> str:
-    """Return the probable reason why an encoder could not take an input, or "" if it is not known."""
+    """Return the probable reason why an encoder cannot take an input, or "" if it is unknown."""
     if isinstance(given, (list, tuple)):
         return (
             f". {name} is {describe(given)}: if the encoder takes only the first, pass that alone (a data set without "

@@ -1,4 +1,4 @@
-"""Scores of all pairs through the learned head: whole, block by block, the best of a gallery, as inner products."""
+"""Scores of all pairs by the learned head: as a matrix, in blocks, the k best, or as inner products."""
 
 from pairfuse.scoring.blocks import MAX_BYTES, ScoreBlock, Scorer
 from pairfuse.scoring.inner_product import InnerProductForm, inner_product_form

@@ -1,4 +1,4 @@
-"""Scores of all pairs, exactly as the comparator scores each: in blocks that fit a budget of memory."""
+"""Scores of all pairs, equal to those of the comparator, in blocks that fit a memory budget."""
 
 import copy
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from pairfuse.scoring.footprint import Footprint, measure
 from pairfuse.scoring.plan import Plan
 
 MAX_BYTES = 256 * 2**20
-TILE_BYTES = 8 * 2**20  # on a CPU: data that is read several times should stay in the cache
+TILE_BYTES = 8 * 2**20  # on a CPU: data that is read several times should fit the cache
 TILE_COLUMNS = 2048
-LIBRARY_BYTES = 12 * 2**20  # that a matrix product may allocate for itself
-LIGHT = 16  # numbers a pair, at most, of a block that is not worth cutting into tiles
-SAMPLE = 1024  # right embeddings whose mean is near enough to all of them
-ROWS = 256  # that a block should have, so that the work for each of its columns serves many
+LIBRARY_BYTES = 12 * 2**20  # that a matrix product may allocate internally
+LIGHT = 16  # a block with at most this many numbers per pair is not cut into tiles
+SAMPLE = 1024  # number of right embeddings to estimate their mean from
+ROWS = 256  # that a block should have, to share the work for each of its columns
 
 
 class ScoreBlock(NamedTuple):
@@ -36,8 +36,9 @@ class ScoreBlock(NamedTuple):
 class Scorer:
     """Scores all pairs of two sets of embeddings, `(N, D)` and `(M, D2)`, block by block.
 
-    Half precision is computed in float32 and rounded at the end. Without gradients a block stays within a budget: the
-    factors of its rows and columns and the scores of its pairs, in tiles where several steps follow each other.
+    Half precision is computed in float32 and rounded at the end. Without gradients a block stays within a budget: it
+    holds the factors of its rows and columns and the scores of its pairs. It is cut into tiles if scoring takes
+    several steps.
 
     Args:
         fusion: The fusion.
@@ -77,7 +78,7 @@ class Scorer:
         self.plan = Plan(fusion, head, origin, split=self.compute_dtype == wide)
 
     def blocks(self, rows: int | None = None, columns: int | None = None) -> Iterator[ScoreBlock]:
-        """Iterate over all scores, `(n, m, K)` each, row by row, with at most so many rows and columns."""
+        """Iterate over the scores in blocks `(n, m, K)`, row by row, with at most the given rows and columns."""
         height, width = self.block_size(rows or self.u.shape[0], columns or self.v.shape[0])
         starts, ends = range(0, self.u.shape[0], height), range(0, self.v.shape[0], width)
         corners = ((i, j) for i in starts for j in ends)
@@ -86,7 +87,7 @@ class Scorer:
         return (ScoreBlock(*place, self._block(*place)) for place in places)
 
     def matrix(self) -> Tensor:
-        """Return all scores `(N, M, K)`, with gradients where they are wanted; then the budget is ignored."""
+        """Return all scores `(N, M, K)`. With gradients the budget is ignored."""
         everything = slice(0, self.u.shape[0]), slice(0, self.v.shape[0])
         if self._unlimited or self.u.numel() == 0 or self.v.numel() == 0:
             return self._block(*everything)
@@ -123,7 +124,7 @@ class Scorer:
         return table
 
     def _tile(self, u: Tensor, v: Tensor, factors: list[Factors]) -> Tensor | None:
-        """Return the scores of a tile; None if it cannot be compiled and must be cut again without the compiler."""
+        """Return the scores of a tile; None if it cannot be compiled. Then cut the block again without the compiler."""
         if self.compile:
             scores = score_compiled(self.plan, u, v, factors)
             self.compile = scores is not None
@@ -132,12 +133,12 @@ class Scorer:
 
     @property
     def _unlimited(self) -> bool:
-        """True if everything is computed at once: gradients keep it all, and a compiler or exporter wants one graph."""
+        """True if everything is computed at once: for gradients, and when torch compiles or exports one graph."""
         return self.gradients or self.is_traced
 
     @property
     def is_traced(self) -> bool:
-        """True while compiling, exporting or transforming, or without numbers: everything is then one graph."""
+        """True when torch compiles, exports or transforms, or on meta tensors."""
         return torch.compiler.is_compiling() or self.u.device.type == "meta" or _is_transformed(self.u)
 
     @cached_property
@@ -147,7 +148,7 @@ class Scorer:
 
     @property
     def _tile_footprint(self) -> Footprint:
-        """Bytes of a tile."""
+        """Return the bytes of a tile."""
         tile = self._measured[1]
         if self.compile and self.plan.is_one_kernel:
             return tile._replace(pair=2 * self.plan.outputs * self.compute_dtype.itemsize)
@@ -163,7 +164,7 @@ class Scorer:
 
     @property
     def _block_footprint(self) -> Footprint:
-        """Bytes of a block, and of the one before it, besides a tile in it."""
+        """Return the bytes of a block and the one before it, without a tile in it."""
         factors, tile = self._measured[0], self._tile_footprint
         one, size = self._is_one_tile, self.compute_dtype.itemsize
         before = self.plan.outputs * self.dtype.itemsize
@@ -176,12 +177,12 @@ class Scorer:
 
     @property
     def _least_bytes(self) -> int:
-        """Bytes of a block of one pair."""
+        """Return the bytes of a block of one pair."""
         return sum(self._block_footprint) + (0 if self._is_one_tile else sum(self._tile_footprint))
 
     @property
     def _tile_bytes(self) -> int:
-        """Bytes that a tile may take; 0 where a block is one."""
+        """Return the bytes that a tile may use; 0 if a block is one tile."""
         if self._is_one_tile:
             return 0
         spare = max(0, self.max_bytes - self._least_bytes) // 4
@@ -189,14 +190,14 @@ class Scorer:
         return sum(self._tile_footprint) + (min(TILE_BYTES, spare) if on_cpu else spare)
 
     def _tile_size(self, rows: int, columns: int) -> tuple[int, int]:
-        """Return how many rows and columns of a block are scored at a time."""
+        """Return the number of rows and columns of a tile."""
         fixed, row, column, pair = self._tile_footprint
         spare = self._tile_bytes - fixed
         columns = max(1, min(columns, (spare - row) // max(1, column + pair), TILE_COLUMNS))
         return max(1, min(rows, (spare - columns * column) // max(1, row + columns * pair))), columns
 
     def block_size(self, rows: int, columns: int) -> tuple[int, int]:
-        """Return how many rows and columns, at most so many, a block may have."""
+        """Return the number of rows and columns of a block, at most the given ones."""
         rows, columns = min(rows, self.u.shape[0]), min(columns, self.v.shape[0])
         if self._least_bytes > self.max_bytes:
             raise ValueError(
@@ -224,18 +225,18 @@ def _some(v: Tensor) -> Tensor:
 
 
 def _middle(v: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the mean of some right embeddings; one bad row must not spoil the others."""
+    """Return the mean of some right embeddings. Rows with NaN or infinity are left out."""
     some = v.detach().to(dtype)
     good = some.isfinite().all(1, keepdim=True)
     return some.where(good, 0).sum(0) / good.sum().clamp(min=1)
 
 
 def _is_transformed(x: Tensor) -> bool:
-    """True inside vmap and the like, and while tracing or exporting: tensors without numbers of their own."""
+    """True inside vmap and other transforms, and while tracing or exporting: the tensor has no values then."""
     return torch._C._functorch.is_functorch_wrapped_tensor(x) or type(x) not in (Tensor, nn.Parameter)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Scores are computed in float32, also where layers run in half precision."""
+    """Turn autocast off: scores are computed in float32."""
     on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if on else nullcontext()

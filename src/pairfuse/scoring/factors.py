@@ -1,4 +1,4 @@
-"""Factors: the scores of all pairs, taken apart into what each item contributes by itself."""
+"""Factors: the contribution of each item to the scores of all pairs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from pairfuse.scoring.products import products_of_rows
 
 
 class Factors(NamedTuple):
-    """The scores of N × M pairs as `left @ right.mT`, plus a number for each left and for each right item.
+    """The scores of N × M pairs as `left @ right.mT`, plus one number for each left and each right item.
 
     `scores[i, j, k] = left[k, i] · right[0, j] + row[i, k] + column[j, k]`. The left side and the row depend on the
     left embeddings only, the right side and the column on the right ones only.
 
     Attributes:
-        left: `(K, N, R)`; it carries the weights of the linear layer.
+        left: `(K, N, R)`; it includes the weights of the linear layer.
         right: `(1, M, R)`, without any weight of the linear layer.
         row: `(N, K)`; None stands for 0.
         column: `(M, K)`; None stands for 0.
@@ -41,7 +41,7 @@ class Factors(NamedTuple):
 def factors_of(fusion: Separable, u: Tensor, v: Tensor, weight: Tensor, *, swapped: bool = False) -> Factors:
     """Return the factors of a linear layer `(K, F)` on a fusion of all pairs of `(N, D)` and `(M, D2)`.
 
-    With `swapped`, of the fusion in the other order: `f(v, u)`.
+    With `swapped`, the fusion takes the other order: `f(v, u)`.
     """
     terms = (fusion.right(u), fusion.left(v)) if swapped else (fusion.left(u), fusion.right(v))
     lefts: list[Tensor] = []
@@ -84,7 +84,7 @@ def _has_shape(x: Tensor, shape: Sequence[int | str]) -> bool:
 
 
 def _mix(x: Tensor, weight: Tensor) -> Tensor:
-    """Weigh and add up the features of terms `(N, F, R)`, or `(N, R)` where all are alike: `(K, N, R)`."""
+    """Apply the linear layer to the features of terms `(N, F, R)`, or `(N, R)` if all are equal: `(K, N, R)`."""
     if x.ndim == 2:
         return weight.sum(1)[:, None, None] * x
     return torch.einsum("kf,nfr->knr", weight, x) if x.shape[1] > 1 else weight[:, :, None] * x[:, 0]
@@ -95,7 +95,7 @@ def _weigh(x: Tensor | None, weight: Tensor, summed: bool) -> Tensor:
     assert x is not None
     if not summed:
         return x @ weight.mT
-    sums = x.sum(-1)  # (N, F), or (N,) where all features are alike
+    sums = x.sum(-1)  # (N, F), or (N,) if all features are equal
     return sums @ weight.mT if sums.ndim == 2 else sums[:, None] * weight.sum(1)
 
 
@@ -119,10 +119,10 @@ def score_pairs(factors: Factors) -> Tensor:
     terms += [] if column is None else [column[None]]
     if left.shape[-1] == 0 and terms:
         return sum(terms[1:], start=terms[0]).expand(left.shape[1], right.shape[1], -1)
-    one = len(left) == 1  # else (N, M, K) at once: later layers want outputs side by side
+    one = len(left) == 1  # else compute (N, M, K) directly: later layers need contiguous outputs
     scores = products_of_rows(left[0], right[0]).unsqueeze(-1) if one else right @ left.permute(1, 2, 0)
     for term in terms:
-        scores += term  # in place: it may fill the memory
+        scores += term  # in place, since it may be large
     return scores
 
 

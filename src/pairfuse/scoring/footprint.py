@@ -1,4 +1,4 @@
-"""How many bytes scoring takes for each row, column and pair: measured on a few pairs."""
+"""Bytes that scoring needs for each row, column and pair, measured on a few pairs."""
 
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -13,11 +13,11 @@ from typing_extensions import override
 
 from pairfuse.scoring.plan import Plan
 
-FEW, MORE = 2, 4  # rows, and columns, of the sets that are measured
+FEW, MORE = 2, 4  # numbers of rows and columns that are measured
 
 
 class Footprint(NamedTuple):
-    """Bytes that a computation on n × m pairs holds at its peak: `fixed + n row + m column + n m pair`."""
+    """Peak bytes of a computation on n × m pairs: `fixed + n row + m column + n m pair`."""
 
     fixed: int
     row: int
@@ -25,40 +25,40 @@ class Footprint(NamedTuple):
     pair: int
 
 
-class Held(NamedTuple):
-    """Bytes that both steps of a plan hold, at one or more moments: the factors, and a tile, its result included."""
-
-    factors: Sequence[int]
-    tile: Sequence[int]
-
-
 class Footprints(NamedTuple):
-    """The footprints of both steps of a plan: of the factors, and of a tile, its result included."""
+    """The footprints of the two steps of a plan: the factors, and a tile with its result."""
 
     factors: Footprint
     tile: Footprint
 
 
-Steps: TypeAlias = Callable[[Plan, Tensor, Tensor], Held]
+class Curves(NamedTuple):
+    """Bytes alive after each operator, in both steps of a plan."""
+
+    factors: list[int]
+    tile: list[int]
+
+
+Steps: TypeAlias = Callable[[Plan, Tensor, Tensor], Curves]
 
 
 @torch.no_grad()
-def score_steps(plan: Plan, u: Tensor, v: Tensor) -> Held:
-    """Score the pairs without gradients."""
-    factors, of_factors = record(partial(plan.factors, u, v))
-    return Held([max(of_factors)], [max(record(partial(plan, u, v, factors))[1])])
+def score_steps(plan: Plan, u: Tensor, v: Tensor) -> Curves:
+    """Score all pairs without gradients."""
+    factors, of_factors = watch(partial(plan.factors, u, v))
+    return Curves(of_factors, watch(partial(plan, u, v, factors))[1])
 
 
 def measure(plan: Plan, u: Tensor, v: Tensor, steps: Steps = score_steps) -> Footprints:
-    """Measure the steps of a plan, by default those of scoring, on pairs like those of `u` and `v`.
+    """Measure the steps of a plan, by default those of scoring, on pairs of the widths, dtype and device of `u` and `v`.
 
-    The result is cached: `steps` must be hashable, and equal only to what takes the same memory.
+    Results are cached, so `steps` must be hashable, and equal only to steps that take the same memory.
     """
     return _cached(_Key((_signature(plan), steps, u.shape[1], v.shape[1], u.dtype, u.device), plan))
 
 
 class _Key:
-    """A key of the cache: it compares like its first part, and carries the plan to measure."""
+    """A key of the cache. It compares by `key` and also holds the plan to measure."""
 
     def __init__(self, key: tuple[Any, ...], plan: Plan) -> None:
         self.key, self.plan = key, plan
@@ -82,51 +82,47 @@ def _cached(given: _Key) -> Footprints:
         return _measure(_still(plan, {}, hooks=True), steps, width, width2, dtype, device)
 
 
-def _measure(
-    still: Any, steps: Steps, width: int, width2: int, dtype: torch.dtype, device: torch.device
-) -> Footprints:
-    held = [
-        steps(still, *(torch.ones(rows, size, dtype=dtype, device=device) for rows, size in ((n, width), (m, width2))))
-        for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE))
-    ]
-    return Footprints(_bound([sizes.factors for sizes in held]), _bound([sizes.tile for sizes in held]))
+def _measure(still: Any, steps: Steps, width: int, width2: int, dtype: torch.dtype, device: torch.device) -> Footprints:
+    curves: list[Curves] = []
+    for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE)):
+        u = torch.ones(n, width, dtype=dtype, device=device)
+        v = torch.ones(m, width2, dtype=dtype, device=device)
+        curves.append(steps(still, u, v))
+    return Footprints(_solve([curve.factors for curve in curves]), _solve([curve.tile for curve in curves]))
 
 
-def _bound(held: Sequence[Sequence[int]]) -> Footprint:
-    """Bound what is held at each of several moments, given at (a, a), (b, a), (a, b) and (b, b).
+def _solve(curves: Sequence[list[int]]) -> Footprint:
+    """Return the four numbers, given the bytes over time at (a, a), (b, a), (a, b) and (b, b).
 
-    At a few pairs the peak may be at another moment than at many, so that the peaks alone are not enough.
+    Each moment has numbers of its own: what a few rows hold may hide what many pairs hold at another moment.
     """
-    if len({len(sizes) for sizes in held}) > 1:  # other steps for other sizes
-        held = [[max(sizes)] for sizes in held]
-    moments = [_solve(sizes) for sizes in zip(*held, strict=True)]
-    return Footprint(*(max(sizes) for sizes in zip(*moments, strict=True)))
+    if len({len(curve) for curve in curves}) > 1:  # other operators for other sizes
+        curves = [[max(curve, default=0)] for curve in curves]
+    moments = [_solve_moment(*sizes) for sizes in zip(*curves, strict=True)]
+    return Footprint(*(round(max(numbers)) for numbers in zip((0, 0, 0, 0), *moments, strict=True)))
 
 
-def _solve(sizes: Sequence[int]) -> Footprint:
-    """Solve for the four numbers, given the bytes at (a, a), (b, a), (a, b) and (b, b)."""
-    aa, ba, ab, bb = sizes
+def _solve_moment(aa: int, ba: int, ab: int, bb: int) -> tuple[float, float, float, float]:
     step = MORE - FEW
-    pair = max(0.0, (bb - ba - ab + aa) / step**2)
-    row, column = (max(0.0, (x - aa) / step - FEW * pair) for x in (ba, ab))
-    fixed = max(0.0, aa - FEW * (row + column) - FEW**2 * pair)
-    return Footprint(*(round(x) for x in (fixed, row, column, pair)))
+    pair = (bb - ba - ab + aa) / step**2
+    row, column = ((x - aa) / step - FEW * pair for x in (ba, ab))
+    return aa - FEW * (row + column) - FEW**2 * pair, row, column, pair
 
 
-def record(function: Callable[[], Any]) -> tuple[Any, list[int]]:
-    """Call a function; return its result and the bytes that its tensors hold after each of its operations."""
+def watch(function: Callable[[], Any]) -> tuple[Any, list[int]]:
+    """Call a function. Return its result and the bytes of its tensors after each operator."""
     with _Memory() as memory:
         result = function()
-    return result, memory.held
+    return result, memory.curve
 
 
 class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that are alive among those created inside."""
+    """Counts the bytes of all live tensors that were created in this context."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = 0
-        self.held = [0]
+        self.now = self.peak = 0
+        self.curve: list[int] = []  # the bytes alive after each operator
         self._storages: dict[int, weakref.ref[Any]] = {}
 
     @override
@@ -134,6 +130,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._see((args, kwargs), counted=False)
         result = func(*args, **(kwargs or {}))
         self._see(result, counted=True)
+        self.curve.append(self.now)
         return result
 
     def _see(self, values: Any, *, counted: bool) -> None:
@@ -144,8 +141,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     size = storage.nbytes() if counted else 0
                     self._storages[key] = weakref.ref(storage, partial(self._forget, key, size))
                     self.now += size
-        if counted:
-            self.held.append(self.now)
+        self.peak = max(self.peak, self.now)
 
     def _forget(self, key: int, size: int, _: Any) -> None:
         del self._storages[key]
@@ -153,7 +149,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _still(module: nn.Module, twins: dict[int, Any], *, hooks: bool) -> Any:
-    """A copy of a module that shares its weights, in eval mode and without hooks: measuring it changes nothing."""
+    """Return a copy of a module that shares its weights, in eval mode. Measuring it changes nothing."""
     if id(module) not in twins:
         twin = twins[id(module)] = object.__new__(type(module))
         twin.__dict__ = dict(vars(module), training=False)
@@ -171,7 +167,7 @@ def _still(module: nn.Module, twins: dict[int, Any], *, hooks: bool) -> Any:
 
 
 def _signature(plan: Plan) -> Hashable:
-    """All that the memory of a plan may depend on: classes, shapes and plain attributes of its modules."""
+    """Return everything that the memory of a plan may depend on: classes, shapes and attributes of its modules."""
     plain = (int, float, bool, str, type(None))
     return tuple(
         (

@@ -1,4 +1,4 @@
-"""The scores of a comparator as inner products, for systems that serve inner products."""
+"""The scores of a comparator as inner products, for vector databases."""
 
 import copy
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from pairfuse.scoring.plan import leaf_factors, take_apart
 
 @dataclass(frozen=True)
 class InnerProductForm:
-    """`score(u, v) = to_query(u) · to_gallery(v) + constant`, for every pair, exactly but for rounding.
+    """`score(u, v) = to_query(u) · to_gallery(v) + constant`, for every pair, up to rounding.
 
     Made by `SiameseComparator.inner_product_form`.
 
     Attributes:
         fusion: The fusion, frozen.
         weight: The weight of the head, `(1, F)`.
-        constant: The bias of the head, `()`; it changes no order.
-        origin: The point around which differences and squares are computed, `(D,)`, or None for 0.
+        constant: The bias of the head, `()`. It does not change the order of the scores.
+        origin: The point `(D,)` that is subtracted before squares are computed, or None for 0.
     """
 
     fusion: Fusion
@@ -40,7 +40,7 @@ class InnerProductForm:
 
     @torch.no_grad()
     def to_query(self, u: Tensor) -> Tensor:
-        """Turn left embeddings `(N, D)` into query vectors `(N, S)`, S being `features`."""
+        """Turn left embeddings `(N, D)` into query vectors `(N, S)`, where S is `features`."""
         _check_side("to_query", "u", u, self.fusion.in_features)
         u = u.to(self.weight)
         return inner_products(self._factors(u, u.new_empty(0, self.fusion.in2_features)))[0]
@@ -62,7 +62,7 @@ def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -
     """Return the scores of a fusion and a head as inner products.
 
     Raises:
-        ValueError: They are not inner products.
+        ValueError: The scores are not inner products.
     """
     if not fusion.fast_path:
         raise ValueError(
@@ -72,8 +72,8 @@ def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -
         )
     if is_altered(fusion) or is_altered(head):
         raise ValueError(
-            "inner_product_form expects a fusion and a head without hooks or patched methods, which an index would "
-            "ignore: remove them, or use topk or score_matrix"
+            "inner_product_form expects a fusion and a head without hooks or patched methods, since an index "
+            "ignores them: remove them, or use topk or score_matrix"
         )
     with eval_mode(head) as still:
         split = split_head(still)

@@ -1,4 +1,4 @@
-"""How the pairs of one fusion and head are scored: what is computed once per item, and what once per pair."""
+"""The plan for one fusion and head: what is computed once per item, and what once per pair."""
 
 from typing import Any, NamedTuple
 
@@ -41,29 +41,29 @@ def take_apart(fusion: Fusion, weight: Tensor, *, swapped: bool = False) -> list
 
 
 def leaf_factors(leaf: Leaf, u: Tensor, v: Tensor, origin: Tensor | None, weight: Tensor | None = None) -> Factors:
-    """Return the factors of a separable leaf, with its own weight or another one."""
+    """Return the factors of a separable leaf, with its weight or another one."""
     assert isinstance(leaf.fusion, Separable)
     u, v = shifted(leaf.fusion, u, v, origin)
     return factors_of(leaf.fusion, u, v, leaf.weight if weight is None else weight, swapped=leaf.swapped)
 
 
 def shifted(fusion: Fusion, u: Tensor, v: Tensor, origin: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Move both sides near an origin if that changes nothing but the rounding."""
+    """Subtract the origin from both sides if this only changes the rounding."""
     invariant = fusion.translation_invariant and knows_fuse(fusion, "translation_invariant")
     return (u - origin, v - origin) if invariant and origin is not None else (u, v)
 
 
 class Plan(nn.Module):
-    """The logits of all pairs of two tiles of embeddings.
+    """Computes the logits of all pairs of two tiles of embeddings.
 
-    The first linear layer of the head goes through the algebra of the fusion: separable leaves are joined, so that the
-    layer is one matrix product, and the others score their pairs by themselves. Where the head does not begin with a
-    linear layer, or where a hook or a patched method alters it or the fusion, both are called on every pair.
+    The first linear layer of the head is applied leaf by leaf. Separable leaves are joined into one matrix product, and
+    the others score their pairs separately. If the head does not begin with a linear layer, or if a hook or a patched
+    method alters the head or the fusion, both are called on every pair.
 
     Args:
         fusion: The fusion.
         head: The head.
-        origin: A point near the embeddings; translation-invariant leaves are computed around it.
+        origin: A point near the embeddings, subtracted from both sides for translation-invariant leaves.
         split: If False, the head is not taken apart.
     """
 
@@ -94,18 +94,18 @@ class Plan(nn.Module):
 
     @property
     def is_one_kernel(self) -> bool:
-        """True if torch.compile makes one kernel of a tile, which holds only the outputs of each pair."""
+        """True if torch.compile makes one kernel of a tile that stores only the outputs of each pair."""
         if self.weight is None or self.pair_by_pair or self.features_first or _widths(self.rest):
             return False
         return not self.has_layers or (self.last is not None and all(leaf.fusion.additive for leaf in self.direct))
 
     @property
     def outputs(self) -> int:
-        """The number of logits of a pair, as far as the layers declare it."""
+        """The number of logits of a pair, as declared by the layers."""
         return [self.fusion.out_features, *_widths(self.head)][-1]
 
     def factors(self, u: Tensor, v: Tensor) -> list[Factors]:
-        """Compute what is needed once per item: of all direct leaves and the bias, then of each features-first leaf."""
+        """Return the factors of all direct leaves and the bias together, then of each features-first leaf."""
         parts = [leaf_factors(leaf, u, v, self.origin) for leaf in self.direct]
         if parts and self.bias is not None:
             nothing = u.new_empty(len(self.bias), u.shape[0], 0), v.new_empty(1, v.shape[0], 0)
@@ -138,7 +138,7 @@ class Plan(nn.Module):
         return self._table(rows, u.shape[0], v.shape[0])
 
     def _score_leaf(self, leaf: Leaf, u: Tensor, v: Tensor) -> Tensor:
-        """Apply the linear layer to a leaf on every pair, by its own kernel where it has one."""
+        """Apply the linear layer to a leaf on every pair, by its own kernel if it has one."""
         fusion, weight, swapped = leaf
         u, v = shifted(fusion, u, v, self.origin)
         own = fusion.score_all if knows_fuse(fusion, "score_all") else None

@@ -1,4 +1,4 @@
-"""Matrix products by the faster of the two libraries that torch brings for a CPU."""
+"""Matrix products by the faster of torch's two libraries for a CPU."""
 
 from functools import cache
 
@@ -11,11 +11,11 @@ _SCHEMA = (
 
 
 def products_of_rows(left: Tensor, right: Tensor) -> Tensor:
-    """The inner product of every left row with every right row: `left @ right.mT`, for two matrices.
+    """Return the inner product of every left row with every right row: `left @ right.mT`, for two matrices.
 
-    torch multiplies float32 matrices by MKL, which on AMD's processors reaches half of what oneDNN does there. torch
-    has oneDNN too, but calls it for such matrices only when it compiles. Here it is called wherever nothing but the
-    numbers is wanted, since it knows no gradients.
+    torch multiplies float32 matrices by MKL, which on AMD processors is half as fast as oneDNN. torch has oneDNN too,
+    but only calls it for such matrices when it compiles. Here it is called unless gradients or a graph are needed,
+    since the operator does not support these.
     """
     watched = (
         torch.compiler.is_compiling() or torch.is_grad_enabled() or torch.overrides.has_torch_function((left, right))
@@ -31,7 +31,7 @@ def _fits(x: Tensor) -> bool:
 
 @cache
 def _has_onednn() -> bool:
-    """Whether this torch has oneDNN's linear layer beside MKL, called as it is here: the operator is no public one."""
+    """True if this torch has both MKL and oneDNN, and oneDNN's private operator has the signature that is used here."""
     operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     known = operator is not None and str(operator.default._schema) == _SCHEMA
     libraries = torch.backends.mkl, torch.backends.mkldnn

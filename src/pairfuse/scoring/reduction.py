@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from pairfuse._layers import depends_on_batch
 from pairfuse.scoring.blocks import MAX_BYTES, Scorer, without_autocast
 from pairfuse.scoring.factors import Factors
-from pairfuse.scoring.footprint import Footprint, Footprints, Held, measure, record
+from pairfuse.scoring.footprint import Curves, Footprint, Footprints, measure, watch
 from pairfuse.scoring.plan import Plan
 
 TILE_BYTES = 16 * 2**20  # on a CPU: about what stays in its caches
@@ -338,12 +338,12 @@ class _Steps:
     sample: Callable[[Tensor], Term]
     gradients: bool
 
-    def __call__(self, plan: Plan, u: Tensor, v: Tensor) -> Held:
+    def __call__(self, plan: Plan, u: Tensor, v: Tensor) -> Curves:
         with torch.set_grad_enabled(self.gradients):
             u, v = u.requires_grad_(self.gradients), v.requires_grad_(self.gradients)
-            of_factors = record(partial(self._factors, plan, u, v))[1]
+            of_factors = watch(partial(self._factors, plan, u, v))[1]
             factors = plan.factors(u, v)
-            return Held(of_factors, record(partial(self._tile, plan, u, v, factors))[1])
+            return Curves(of_factors, watch(partial(self._tile, plan, u, v, factors))[1])
 
     def _factors(self, plan: Plan, u: Tensor, v: Tensor) -> Any:
         flat = [x for factors in plan.factors(u, v) for x in factors if x is not None]

@@ -1,4 +1,4 @@
-"""The best of a gallery for each query, block by block."""
+"""The k best items of a gallery for each query, found block by block."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from pairfuse.scoring.blocks import Scorer
 
 BLOCK = 1024  # rows and columns of a block on a CPU: as many as stay in its cache
 DEVICE_BLOCK = 32_768
-MERGE_BYTES = 128  # for each of the k best of a row, while two lists become one
+MERGE_BYTES = 128  # for each of the k best of a row, while two lists are merged
 
 
 class TopK(NamedTuple):
@@ -20,7 +20,7 @@ class TopK(NamedTuple):
 
 
 def top_k(scorer: Scorer, k: int, *, exclude_self: bool) -> TopK:
-    """The k right embeddings of the highest logits for each left one."""
+    """Return the k right embeddings with the highest logits for each left one."""
     block = BLOCK if scorer.u.device.type == "cpu" else DEVICE_BLOCK
     rows_at_once = max(1, min(block, scorer.max_bytes // (MERGE_BYTES * k)))
     values = scorer.u.new_empty(len(scorer.u), k, dtype=scorer.dtype)
@@ -40,7 +40,7 @@ def top_k(scorer: Scorer, k: int, *, exclude_self: bool) -> TopK:
 
 
 def check_scores(owner: str, values: Tensor) -> None:
-    """Raise if a score overflowed: then the indices mean nothing."""
+    """Raise if a score is NaN or infinite, since then the indices are meaningless."""
     if not values.isfinite().all():
         came = "NaN" if values.isnan().any() else "inf" if (values == torch.inf).any() else "-inf"
         raise ValueError(
@@ -49,11 +49,11 @@ def check_scores(owner: str, values: Tensor) -> None:
 
 
 def _merge(best: TopK | None, scores: Tensor, start: int, k: int) -> TopK:
-    """The best so far and those of a block whose first column is `start`."""
+    """Merge the best so far with those of a block whose first column is `start`."""
     if best is None or best.values.shape[1] < k:
         found = _best_of(scores, start, k)
         return found if best is None else _better(best, found, k)
-    rows = (~(scores.amax(1) <= best.values[:, -1])).nonzero().squeeze(1)  # the others have nothing to add
+    rows = (~(scores.amax(1) <= best.values[:, -1])).nonzero().squeeze(1)  # the other rows have no better scores
     if len(rows) > 0:
         values, indices = _better(TopK(best.values[rows], best.indices[rows]), _best_of(scores[rows], start, k), k)
         best.values[rows], best.indices[rows] = values, indices
@@ -72,7 +72,7 @@ def _better(one: TopK, other: TopK, k: int) -> TopK:
 
 
 def _without_self(block: Tensor, row: int, column: int) -> Tensor:
-    """The block with −∞ where an item meets itself."""
+    """Return the block with −∞ for each item with itself."""
     rows = torch.arange(row, row + block.shape[0], device=block.device)
     columns = torch.arange(column, column + block.shape[1], device=block.device)
     return block.masked_fill(rows[:, None] == columns, -torch.inf)

@@ -1,4 +1,4 @@
-"""The laws about what a fusion declares (symmetry, additivity, XNOR, feature_means, terms), and when they apply."""
+"""The laws about the facts that a fusion declares, such as symmetry and additivity, and when they apply."""
 
 import copy
 from collections.abc import Sequence
@@ -23,51 +23,51 @@ from pairfuse.xnor import xnor_margin
 
 
 def two_different_widths(case: FusionCase) -> str | None:
-    """Why a law about the pair (a, a) does not apply."""
+    """Return the reason why a law about the pair (a, a) does not apply, or None."""
     return None if case.example.in_features == case.example.in2_features else "the two sides differ in width"
 
 
 def symmetry_cannot_show(case: FusionCase) -> str | None:
-    """Why the law of symmetry does not apply."""
+    """Return the reason why the law of symmetry does not apply, or None."""
     return _one_coordinate(case, "symmetry", "none")
 
 
 def xnor_cannot_show(case: FusionCase) -> str | None:
-    """Why the law of `xnor` does not apply."""
+    """Return the reason why the law of `xnor` does not apply, or None."""
     return two_different_widths(case) or _one_coordinate(case, "xnor", "generic")
 
 
 def no_xnor_with_sum(case: FusionCase) -> str | None:
-    """Why the law of `xnor_with_sum` does not apply."""
+    """Return the reason why the law of `xnor_with_sum` does not apply, or None."""
     if case.example.xnor_with_sum is None:
         return "xnor_with_sum is not declared"
     return two_different_widths(case) or _one_coordinate(case, "xnor_with_sum", "generic")
 
 
 def no_spans_sum(case: FusionCase) -> str | None:
-    """Why the law of `spans_sum` does not apply."""
+    """Return the reason why the law of `spans_sum` does not apply, or None."""
     return two_different_widths(case) if case.example.spans_sum else "spans_sum is not declared"
 
 
 def no_feature_means(case: FusionCase) -> str | None:
-    """Why the law of `feature_means` does not apply."""
+    """Return the reason why the law of `feature_means` does not apply, or None."""
     declared = any(same or different for same, different in case.example.all_feature_means())
     return two_different_widths(case) if declared else "feature_means is not declared"
 
 
 def no_terms(case: FusionCase) -> str | None:
-    """Why the law of `left` and `right` does not apply."""
+    """Return the reason why the law of `left` and `right` does not apply, or None."""
     separable = isinstance(case.example, Separable) and case.example.fast_path
     return None if separable else "it has no left and right of its own"
 
 
 def no_translation(case: FusionCase) -> str | None:
-    """Why the law of `translation_invariant` does not apply."""
+    """Return the reason why the law of `translation_invariant` does not apply, or None."""
     return None if case.example.translation_invariant else "translation_invariant is not declared"
 
 
 def _one_coordinate(case: FusionCase, fact: str, declared: str) -> str | None:
-    """With one coordinate a fusion may look better than it is: some declarations cannot be tested."""
+    """Return a reason if there is one coordinate only: some declarations cannot be tested then."""
     hidden = case.example.in_features == 1 and getattr(case.example, fact) == declared
     return "one coordinate is not enough to test it" if hidden else None
 
@@ -98,7 +98,7 @@ def symmetry(case: FusionCase, draw: DrawFn) -> None:
 
 
 def additivity(case: FusionCase, draw: DrawFn) -> None:
-    """f(u1, v1) + f(u2, v2) = f(u1, v2) + f(u2, v1) for all embeddings if it is additive, else not for some."""
+    """f(u1, v1) + f(u2, v2) = f(u1, v2) + f(u2, v1) for all embeddings iff it is additive."""
     fusion = case.build()
     if not fusion.additive:
         u, v = randn(2, 50, fusion.in_features), randn(2, 50, fusion.in2_features, seed=1)
@@ -111,7 +111,7 @@ def additivity(case: FusionCase, draw: DrawFn) -> None:
     straight, crossed = _both_sums(fusion, u, v)
     require(
         close(straight, crossed),
-        "it declares additive=True, but is no sum g(u) + h(v)",
+        "it declares additive=True, but is not a sum g(u) + h(v)",
         **{"u1, u2": u, "v1, v2": v, "f(u1, v1) + f(u2, v2)": straight, "f(u1, v2) + f(u2, v1)": crossed},
     )
 
@@ -131,7 +131,7 @@ def xnor_with_sum(case: FusionCase, draw: DrawFn) -> None:
 
 
 def spans_sum(case: FusionCase) -> None:
-    """A linear layer on the features computes u + v, if `spans_sum` is declared."""
+    """A linear layer on the features can compute u + v, if `spans_sum` is declared."""
     fusion = case.build()
     rows = 10 * fusion.out_features
     u, v = randn(rows, fusion.in_features), randn(rows, fusion.in_features, seed=1)
@@ -142,7 +142,7 @@ def spans_sum(case: FusionCase) -> None:
 
 
 def feature_means(case: FusionCase) -> None:
-    """The means over same and over different standard normal pairs are those that `feature_means` declares."""
+    """The means over same and over different standard normal pairs are the declared `feature_means`."""
     fusion = case.build(16, fresh=True)
     width, declared = fusion.in_features, torch.tensor(fusion.all_feature_means(), dtype=torch.float64)  # (F, 2)
     told = declared.any(1)
@@ -161,7 +161,7 @@ def feature_means(case: FusionCase) -> None:
 
 
 def translation(case: FusionCase, draw: DrawFn) -> None:
-    """Moving u and v by the same vector changes nothing, if `translation_invariant` is declared."""
+    """Adding the same vector to u and v changes nothing, if `translation_invariant` is declared."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
     u, v, c = draw(vectors(2, width)), draw(vectors(2, width)), draw(vectors(width))
@@ -171,7 +171,7 @@ def translation(case: FusionCase, draw: DrawFn) -> None:
 
 
 def terms(case: FusionCase, draw: DrawFn) -> None:
-    """The products of `left` and `right` add up to `fuse`: value, gradient, dtype, under any leading dimensions."""
+    """The products of `left` and `right` add up to `fuse`: values, gradients and dtypes, for any leading dimensions."""
     fusion: Any = case.build(draw(st.integers(*case.width_range)))
     u, v = draw(vectors(2, fusion.in_features)), draw(vectors(2, fusion.in2_features))
     for lead in ((2,), (1, 2)):
@@ -179,20 +179,20 @@ def terms(case: FusionCase, draw: DrawFn) -> None:
         due, found = fuse(fusion, *pair), Separable.fuse(fusion, *pair)
         words = "the products of its left and right do not add up to fuse"
         require(close(found, due), words, **{"u": u, "v": v, "Σ left ∘ right": found, "fuse": due})
-    # Gradients of random embeddings: at ties and zeros they are a matter of convention.
+    # Gradients at random embeddings, since at ties and zeros they depend on conventions.
     pair = randn(2, fusion.in_features).requires_grad_(), randn(2, fusion.in2_features, seed=1).requires_grad_()
     functions = fusion, partial(Separable.fuse, fusion)
     gradients = [torch.autograd.grad(f(*pair).square().sum(), pair) for f in functions]
     for name, y, x in zip("uv", *gradients, strict=True):
-        require(close(x, y), f"its left and right give another gradient of {name} than fuse", gradient=x, due=y)
+        require(close(x, y), f"its left and right give a different gradient of {name} than fuse", gradient=x, due=y)
     for kind in (torch.float32, torch.bfloat16):
         narrow = copy.deepcopy(fusion).to(kind)
         dtypes = {x.dtype for x in (*narrow.left(u.to(kind)), *narrow.right(v.to(kind))) if x is not None}
-        require(dtypes <= {kind}, f"its terms of {kind} embeddings are of {dtypes}")
+        require(dtypes <= {kind}, f"its terms of {kind} embeddings have dtypes {dtypes}")
 
 
 def all_pairs(case: FusionCase, draw: DrawFn) -> None:
-    """The scorer gives what a linear layer gives on every pair, with gradients and without."""
+    """The scorer computes the same as a linear layer on every pair, with gradients and without."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
     n, m, k = (draw(st.integers(1, 3)) for _ in range(3))
@@ -203,7 +203,7 @@ def all_pairs(case: FusionCase, draw: DrawFn) -> None:
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
             scores = Scorer(fusion, head, u, v).matrix()
-        words = "all pairs are scored differently from pair by pair"
+        words = "scores of all pairs differ from those of each pair"
         require(close(scores, due), words, u=u, v=v, scores=scores, due=due)
 
 

@@ -38,27 +38,27 @@ def shapes(case: FusionCase, draw: DrawFn) -> None:
     fused = fuse(fusion, u, v)
     require(
         fused.shape == (*lead, fusion.out_features),
-        f"embeddings of shapes {tuple(u.shape)} and {tuple(v.shape)} give {tuple(fused.shape)}, where "
-        f"{(*lead, fusion.out_features)} is due",
+        f"embeddings of shapes {tuple(u.shape)} and {tuple(v.shape)} give {tuple(fused.shape)}, but must "
+        f"give {(*lead, fusion.out_features)}",
     )
     every = torch.ones(lead).nonzero().tolist()
-    for index in every[:: max(1, len(every) // 20)]:  # all of them would take long for a wide fusion
+    for index in every[:: max(1, len(every) // 20)]:  # all rows would take too long for a wide fusion
         row = tuple(index)
         alone = fuse(fusion, u[row], v[row])
         require(
             close(fused[row], alone),
-            f"row {row} of embeddings of shape {tuple(u.shape)} is fused otherwise than alone",
+            f"row {row} of embeddings of shape {tuple(u.shape)} is fused differently than alone",
             **{"u": u, "v": v, "f(u, v) of this row": fused[row], "alone": alone},
         )
 
 
 def _strided(x: Tensor) -> Tensor:
-    """The same values, not contiguous in memory."""
+    """Return the same values in memory that is not contiguous."""
     return x.movedim(-1, 0).contiguous().movedim(0, -1) if x.ndim > 1 else x
 
 
 def takes_one_width(case: FusionCase) -> str | None:
-    """Why the law of `two_widths` does not apply."""
+    """Return the reason why the law of `two_widths` does not apply, or None."""
     if case.fixed is not None:
         return "the fusion is already built"
     if not case.example.two_widths:
@@ -69,21 +69,21 @@ def takes_one_width(case: FusionCase) -> str | None:
         except TypeError as error:
             return "the function takes no in2_features" if "in2_features" in str(error) else None
         except Exception:
-            return None  # for the law to report
+            return None  # the law reports it
     return None
 
 
 def two_widths(case: FusionCase) -> None:
-    """Sides of different widths are fused if `two_widths` is declared."""
+    """Sides of different widths can be fused, if `two_widths` is declared."""
     try:
         wider = case.build(3, in2_features=5)
     except (TypeError, ValueError) as error:
         raise LawError(f"it declares two_widths=True, but in2_features=5 raises {error}") from error
-    require(fuse(wider, randn(2, 3), randn(2, 5)).shape == (2, wider.out_features), "it loses the rows")
+    require(fuse(wider, randn(2, 3), randn(2, 5)).shape == (2, wider.out_features), "its shape is wrong")
 
 
 def refuses_what_does_not_fit(case: FusionCase) -> None:
-    """Embeddings of a wrong width, or with different leading dimensions, raise a ValueError: nothing is broadcast."""
+    """Embeddings of a wrong width or with different leading dimensions raise a ValueError. Nothing is broadcast."""
     fusion = case.build()
     width, width2 = fusion.in_features, fusion.in2_features
     for u_shape, v_shape in [((2, width), (1, width2)), ((2, width + 1), (2, width2)), ((2, width), (2, width2 + 1))]:
@@ -117,7 +117,7 @@ def leaves_inputs(case: FusionCase, draw: DrawFn) -> None:
     u, v = draw(vectors(2, width)), draw(vectors(2, fusion.in2_features))
     for lead, training in (((2,), False), ((2,), True), ((1, 2), False)):
         given = {"u": u.clone().view(*lead, -1), "v": v.clone().view(*lead, -1)}
-        with suppress(Exception):  # errors are for other laws to report
+        with suppress(Exception):  # other laws report errors
             fusion.train(training)(given["u"], given["v"])
         for name, kept in (("u", u), ("v", v)):
             after = given[name].view_as(kept)
@@ -139,7 +139,7 @@ def deterministic(case: FusionCase) -> None:
 
 
 def finite(case: FusionCase, draw: DrawFn) -> None:
-    """Finite embeddings, zeros and equal ones among them, give finite features."""
+    """Finite embeddings give finite features, also if they are zero or equal."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
     u, v = draw(vectors(1, width)), draw(vectors(1, fusion.in2_features))
@@ -151,7 +151,7 @@ def rows(case: FusionCase, draw: DrawFn) -> None:
     """The features of a pair do not depend on the other pairs of the batch."""
     width = draw(st.integers(*case.width_range))
     fusion = case.build(width)
-    size = 3 if width == 2 else 2  # not the width, which would be the business of `shapes`
+    size = 3 if width == 2 else 2  # not the width: `shapes` tests that
     u, v = draw(vectors(size, width)), draw(vectors(size, fusion.in2_features))
     together = fuse(fusion, u, v)
     for row in range(size):
@@ -176,7 +176,7 @@ def gradients(case: FusionCase) -> None:
     fusion = case.build(3)
     u, v = randn(2, fusion.in_features).requires_grad_(), randn(2, fusion.in2_features, seed=1).requires_grad_()
     trained = [parameter for parameter in fusion.parameters() if parameter.requires_grad]
-    many = sum(tensor.numel() for tensor in (u, v, *trained)) > 1000  # then in random directions only
+    many = sum(tensor.numel() for tensor in (u, v, *trained)) > 1000  # then only in random directions
     try:
         torch.autograd.gradcheck(lambda u, v, *_: fusion(u, v), (u, v, *trained), fast_mode=many)
     except RuntimeError as error:
@@ -217,7 +217,7 @@ def state(case: FusionCase) -> None:
     """Every tensor that it holds is a parameter or a buffer: state_dict, .to() and copies include it."""
     fusion, other = case.build(), case.build(seed=1)
     u, v = randn(3, fusion.in_features), randn(3, fusion.in2_features, seed=1)
-    due = fuse(fusion, u, v)  # before the search: something may be made, or kept, at the first call
+    due = fuse(fusion, u, v)  # before the search, since the first call may create tensors
     for path, module in fusion.named_modules():
         for name in _loose_tensors(module):
             raise LawError(
@@ -233,7 +233,7 @@ def state(case: FusionCase) -> None:
         "copied by copy.deepcopy": lambda: copy.deepcopy(fusion),
         "pickled and unpickled": lambda: pickle.loads(pickle.dumps(fusion)),
     }
-    parametrized = any(is_parametrized(module) for module in fusion.modules())  # torch pickles none of these
+    parametrized = any(is_parametrized(module) for module in fusion.modules())  # torch cannot pickle these
     if parametrized or not _can_be_found(type(fusion)):
         del twins["pickled and unpickled"]
     for how, make in twins.items():

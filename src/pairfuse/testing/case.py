@@ -20,10 +20,10 @@ class FusionCase:
     def __init__(self, fusion_or_factory: FusionOrFactory) -> None:
         given: Any = fusion_or_factory
         if isinstance(given, nn.Module) and not isinstance(given, Fusion):
-            raise TypeError(f"check_fusion expects a pairfuse.Fusion or what makes one, got {type(given).__name__}")
+            raise TypeError(f"check_fusion expects a pairfuse.Fusion or a factory for one, got {type(given).__name__}")
         if not (isinstance(given, (Fusion, str, list, tuple)) or callable(given)):
             raise TypeError(
-                f"check_fusion expects a pairfuse.Fusion, or a class, name, list or function, got {given!r}"
+                f"check_fusion expects a pairfuse.Fusion, a class, a name, a list or a function, got {given!r}"
             )
         self.given = given
         self.fixed = _built(given)
@@ -45,13 +45,13 @@ class FusionCase:
 
     @cached_property
     def example(self) -> Fusion:
-        """One of these fusions, from which to read what it declares."""
+        """A fusion whose facts can be read."""
         return self.build()
 
     def build(self, width: int = 4, *, in2_features: int | None = None, seed: int = 0, fresh: bool = False) -> Fusion:
         """Return a new fusion in float64 and eval mode, initialized from `seed`.
 
-        Noise is added to its trained parameters: an initial bias of 0 or a gate of ½ would hide what they do. With
+        Noise is added to its trained parameters, since an initial bias of 0 or a gate of ½ hides faults. With
         `fresh=True` they keep their initial values.
         """
         given: Any = self.given
@@ -64,7 +64,7 @@ class FusionCase:
             else:
                 fusion = given(width) if in2_features is None else given(width, in2_features=in2_features)
             if not isinstance(fusion, Fusion):
-                raise TypeError(f"check_fusion expects a pairfuse.Fusion or what makes one, got {fusion!r}")
+                raise TypeError(f"check_fusion expects a pairfuse.Fusion or a factory for one, got {fusion!r}")
             if self.fixed is None and fusion.in_features != width:
                 raise ValueError(
                     f"{self.name} was asked for a fusion of in_features={width} and made one of "
@@ -81,7 +81,7 @@ class FusionCase:
 
 
 def _built(given: Any) -> Fusion | None:
-    """The fusion, if it is given built, or a list that contains a built one; otherwise None."""
+    """Return the fusion if it is given built, or the stack for a list that contains a built one; otherwise None."""
     if isinstance(given, Fusion):
         return given
     if isinstance(given, (list, tuple)):

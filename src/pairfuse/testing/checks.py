@@ -1,4 +1,4 @@
-"""Run the laws: `check_fusion` for everyone, `parametrize_with_checks` for pytest."""
+"""Run the laws: `check_fusion`, and `parametrize_with_checks` for pytest."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pairfuse.testing.report import Report, Result
 
 @dataclass(frozen=True)
 class Check:
-    """One law, ready to be applied to a fusion: `check(fusion)` raises `LawError` with a counter-example."""
+    """One law for any fusion: `check(fusion)` raises `LawError` with a counter-example."""
 
     name: str
     max_examples: int = 50
@@ -95,17 +95,16 @@ def check_fusion(
     expected_to_fail: Mapping[str, str] | None = None,
     max_examples: int = 50,
 ) -> Report:
-    """Test that a fusion satisfies every law: it is what it declares, and it is a well-behaved module.
+    """Test that the facts of a fusion are true, and that it is a well-behaved module.
 
-    This takes a few seconds. Hypothesis draws the examples, the same ones in every run, and shrinks them: the report
-    shows a simple example of a broken law. Nothing of yours is changed: the laws work on copies, and torch's random
-    state is restored.
+    This takes a few seconds. Hypothesis draws the same examples in every run and shrinks them, so the report shows a
+    simple example of a broken law. The laws work on copies of the fusion, and torch's random state is restored.
 
     Args:
-        fusion_or_factory: A `Fusion` class, a name, a list of names, or any function of a width that makes a
-            fusion: these are built for several widths and seeds. Or a fusion: it is tested as it is.
+        fusion_or_factory: A `Fusion` class, a name, a list of names, or a function of a width that makes a fusion.
+            These are built for several widths and seeds. A fusion is tested as it is.
         expected_to_fail: Names of checks that the fusion need not pass, each with the reason.
-        max_examples: How many examples to draw for each law.
+        max_examples: Number of examples to draw for each law.
 
     Returns:
         The report: `report.ok`, `report.failures`, and a table when printed.
@@ -130,7 +129,7 @@ def check_fusion(
     case = FusionCase(fusion_or_factory)
     results: list[Result] = []
     for check in _all_checks("check_fusion", max_examples):
-        if results and results[0].status == "FAILED":  # it cannot even be called
+        if results and results[0].status == "FAILED":  # it cannot be called
             results.append(Result(check.name, "does not apply", "see declaration", law=check.law))
             continue
         reason = expected.get(check.name, "")
@@ -150,9 +149,9 @@ def parametrize_with_checks(
     The test takes the arguments `fusion` and `check` and calls `check(fusion)`.
 
     Args:
-        fusions: A list of what `check_fusion` takes.
+        fusions: A list of arguments of `check_fusion`.
         expected_to_fail: Names of checks that become strict xfails, each with the reason.
-        max_examples: How many examples to draw for each law.
+        max_examples: Number of examples to draw for each law.
         only: Names of the checks to run. Default: all.
 
     Returns:
@@ -194,7 +193,7 @@ def _all_checks(caller: str, max_examples: int) -> list[Check]:
 
 
 def _may_apply(law: Law, case: FusionCase) -> bool:
-    """True if a law applies to a fusion, or if the fusion cannot be built: then its tests fail and say why."""
+    """True if a law applies to a fusion. Also True if the fusion cannot be built: its tests then fail."""
     try:
         return law.why_not(case) is None
     except Exception:

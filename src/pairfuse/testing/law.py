@@ -1,4 +1,4 @@
-"""A law: what every fusion must satisfy, when it applies, and how a violation is reported."""
+"""A law that every fusion must satisfy, and the error for a violation."""
 
 import inspect
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pairfuse.testing.case import FusionCase
 
 
 class LawError(AssertionError):
-    """A fusion breaks a law; `counter_example` holds the embeddings that show it."""
+    """A fusion breaks a law. `counter_example` holds embeddings that show it."""
 
     def __init__(self, message: str, **counter_example: Any) -> None:
         self.message = message
@@ -34,7 +34,7 @@ class Law:
         run: Raises `LawError` if the fusion breaks the law. It takes the case, and a parameter named `draw` if
             Hypothesis draws its examples. Its docstring states the law.
         why_not: Returns the reason why the law does not apply to a fusion, or None if it applies. It is called
-            before anything is drawn, and must be cheap.
+            before anything is drawn and must be fast.
     """
 
     run: Callable[..., None]
@@ -69,7 +69,7 @@ def close(x: Tensor, y: Tensor, tolerance: float = 1e-9) -> bool:
 
 
 def fuse(fusion: Fusion, u: Tensor, v: Tensor) -> Tensor:
-    """Call a fusion on copies of the embeddings; an exception counts as a broken law."""
+    """Call a fusion on copies of the embeddings. An exception counts as a broken law."""
     try:
         fused: Tensor = fusion(u.clone(), v.clone())
     except Exception as error:
@@ -78,13 +78,13 @@ def fuse(fusion: Fusion, u: Tensor, v: Tensor) -> Tensor:
 
 
 def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Standard normal numbers from their own generator."""
+    """Return standard normal numbers from their own generator."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def shorten(value: Any) -> str:
-    """The value as text of at most 200 characters."""
+    """Return the value as text of at most 200 characters."""
     text = str(value)
     return text if len(text) <= 200 else f"{text[:200]} ..."
 

@@ -3,7 +3,7 @@
 from pairfuse.testing import algebra, behavior
 from pairfuse.testing.law import Law
 
-# The first law that fails should explain the fault best: simple faults break many of the later laws too.
+# Simple faults break many laws. The first law that fails should explain the fault best.
 LAWS: dict[str, Law] = {
     law.name: law
     for law in (

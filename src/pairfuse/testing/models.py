@@ -1,4 +1,4 @@
-"""What a test of a model of pairs asserts: that it can learn "same"."""
+"""An assertion for tests of a model of pairs: it can learn "same"."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from pairfuse.items.batches import Batch
 def assert_can_learn_same(
     model: Callable[[Any, Any], Any], x1: Batch, x2: Batch, y: Tensor | None = None, **options: Any
 ) -> None:
-    """Assert that a model of pairs can learn "same or different": its diagnosis has no `fail`, and it learns a quartet.
+    """Assert that a model of pairs can learn "same or different": its diagnosis is `ok`, and it learns a quartet.
 
     A copy of the model must learn two items and their four pairs, which no sum g(x1) + h(x2) can; it takes 120 steps of
     Adam at most. For a test of your own model; afterwards the model is what it was.

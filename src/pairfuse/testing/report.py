@@ -1,4 +1,4 @@
-"""The result of each check, and the report of them all."""
+"""The result of each check, and the report of all checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class Report:
 
     Attributes:
         fusion: The name of the fusion.
-        results: One for each law, in the order in which they ran. Those that do not apply say why in `message`.
+        results: One for each law, in the order in which they ran. If a law does not apply, `message` is the reason.
     """
 
     fusion: str

@@ -10,7 +10,7 @@ GRID = st.integers(-64, 64).map(lambda n: n / 16)
 def vectors(*shape: int) -> st.SearchStrategy[Tensor]:
     """A float64 tensor of grid numbers, which shrink to small round ones. A large tensor repeats 61 numbers."""
     size = torch.Size(shape).numel()
-    drawn = min(size, 61)  # a prime, so that rows of a matrix differ
+    drawn = min(size, 61)  # a prime, so the rows of a matrix differ
 
     def fill(numbers: list[float]) -> Tensor:
         repeated = numbers * (size // drawn + 1) if drawn else []

@@ -1,4 +1,4 @@
-"""What one linear layer on a fusion can tell apart: margins, certificates, and the bounds of additive models."""
+"""Margins and certificates for one linear layer on a fusion, and the bounds of additive models."""
 
 from pairfuse.xnor.bounds import AdditiveBounds, additive_bounds
 from pairfuse.xnor.certificate import Certificate

@@ -1,4 +1,4 @@
-"""The features of pairs as every margin and certificate sees them: in eval mode, in float64, scaled."""
+"""The features of pairs for margins and certificates: in eval mode, in float64, scaled."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.registry import FusionSpec, as_fusion
 
-RESOLUTION = 16 * torch.finfo(torch.float64).eps  # of the largest feature: below it a margin may be rounding only
+RESOLUTION = 16 * torch.finfo(torch.float64).eps  # relative to the largest feature; a smaller margin may be rounding
 
 
 def find_fusion(function: str, spec: FusionSpec, **embeddings: Tensor) -> Fusion:
-    """The fusion that is meant; what is named is built for the two embeddings, which are named by their arguments."""
+    """Return the fusion for a spec. Names are built for the widths of the two embeddings, named by their arguments."""
     for argument, x in embeddings.items():
         check_tensor(function, argument, x)
     left, right = (x.shape[-1] if x.ndim else 1 for x in embeddings.values())
@@ -21,7 +21,7 @@ def find_fusion(function: str, spec: FusionSpec, **embeddings: Tensor) -> Fusion
 
 
 def require_tied(function: str, fusion: Fusion) -> None:
-    """Raise unless both sides have one width."""
+    """Raise unless both sides have the same width."""
     if fusion.in_features != fusion.in2_features:
         raise ValueError(
             f"{function} compares embeddings of one encoder, but {type(fusion).__name__} has "
@@ -30,19 +30,19 @@ def require_tied(function: str, fusion: Fusion) -> None:
 
 
 def fuse_wide(fusion: Fusion, u: Tensor, v: Tensor) -> Tensor:
-    """Fuse in eval mode and in float64 with the fusion's own parameters, through which gradients still flow."""
+    """Fuse in eval mode and in float64. Gradients still reach the fusion's own parameters."""
     tensors = [*fusion.named_parameters(), *fusion.named_buffers()]
     state = {name: t.double() if t.is_floating_point() else t for name, t in tensors}
-    with eval_mode(fusion):
-        fused: Tensor = functional_call(fusion, state, (u.double(), v.double()))
+    with eval_mode(fusion) as still:
+        fused: Tensor = functional_call(still, state, (u.double(), v.double()))
     return fused
 
 
 def positive_or_one(scale: Tensor) -> Tensor:
-    """A number to divide by: 1 where it would be 0."""
+    """Return a scale to divide by, with 1 in place of 0."""
     return scale.where(scale > 0, 1.0)
 
 
 def power_of_two(size: Tensor) -> Tensor:
-    """The least power of two above a size, 1 for 0: to divide by it changes no digit."""
+    """Return the least power of two above a size, 1 for 0. Dividing by it is exact."""
     return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent)

@@ -1,4 +1,4 @@
-"""What no additive model can beat."""
+"""Bounds that no additive model can beat."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class AdditiveBounds:
     Attributes:
         accuracy: The highest accuracy, in [½, 1].
         bce: The lowest binary cross-entropy, in nats.
-        mse: A bound of the squared error of probabilities, the sigmoid of the sums; the lowest that there is for two
-            classes, or where at least half of the pairs are the same.
+        mse: A lower bound of the squared error of probabilities, the sigmoid of the sums. It is tight for two classes,
+            or if at least half of the pairs are the same.
         linear_mse: The lowest squared error of the sums themselves.
     """
 
@@ -25,29 +25,29 @@ class AdditiveBounds:
 
 
 def additive_bounds(num_classes: int, prior: float = 0.5) -> AdditiveBounds:
-    r"""The best accuracy, cross-entropy and squared error of an additive model on "same class or not".
+    r"""Return the best accuracy, cross-entropy and squared error of an additive model on "same class or not".
 
-    For logits `a_i + b_j` of items i, j from k equally frequent classes, where a share π of the pairs is the same. All
-    same pairs (i, i) weigh alike, π / k each, and so do all different pairs, (1 − π) / (k (k − 1)) each. A model whose
-    loss stays at these bounds may be additive; one whose loss is lower on such pairs is not.
+    The logits are `a_i + b_j` for items i, j from k equally frequent classes, and a share π of the pairs is the same.
+    All same pairs (i, i) have equal weight, π / k each, and all different pairs, (1 − π) / (k (k − 1)) each. A model
+    whose loss stays at these bounds may be additive. A model whose loss is lower on such pairs is not.
 
-    - **Accuracy.** Let the model call m of the k same pairs the same. For any two of these,
-      ℓ_ij + ℓ_ji = ℓ_ii + ℓ_jj > 0, so that at least one of (i, j), (j, i) is called the same, wrongly: m (m − 1) / 2
-      errors at least among the k (k − 1) different pairs. The accuracy is at most
-      π m / k + (1 − π) (1 − m (m − 1) / (2 k (k − 1))), and a_i = −i, b_j = j + ½ for these m, −∞ for the others,
-      reaches it. The bound is its maximum over m.
-    - **Cross-entropy** is convex in the logits, and the pairs look the same after any renaming of the classes. So the
-      average of a best model over all renamings is a best model as well: its logits are one constant on the same
-      pairs and one on the different pairs, both equal since ℓ_ii + ℓ_jj = ℓ_ij + ℓ_ji. The best constant is the prior's
-      logit: the entropy H(π).
-    - **Squared error of the sums** is convex too: the constant π, hence π (1 − π).
-    - **Squared error through a sigmoid** is not convex. On two classes and a balanced prior its infimum is ¼; the four
-      squared errors sum to at least 1. Weighted they are at least min(π, 1 − π) / 2, and every set of pairs is an
+    - **Accuracy.** Let the model predict "same" for m of the k same pairs. For any two of these,
+      ℓ_ij + ℓ_ji = ℓ_ii + ℓ_jj > 0, so at least one of (i, j), (j, i) is wrongly predicted as the same. These are at
+      least m (m − 1) / 2 errors among the k (k − 1) different pairs. The accuracy is at most
+      π m / k + (1 − π) (1 − m (m − 1) / (2 k (k − 1))). It is reached by a_i = −i, b_j = j + ½ for these m, −∞ for the
+      others. The bound is its maximum over m.
+    - **Cross-entropy** is convex in the logits, and the pairs are the same after any renaming of the classes. So the
+      average of a best model over all renamings is a best model too. Its logits are one constant on the same pairs and
+      one on the different pairs, and these are equal since ℓ_ii + ℓ_jj = ℓ_ij + ℓ_ji. The best constant is the logit of
+      π, and the bound is the entropy H(π).
+    - **Squared error of the sums** is convex too. The best constant is π, and the bound is π (1 − π).
+    - **Squared error through a sigmoid** is not convex. For two classes and a balanced prior its infimum is ¼: the four
+      squared errors sum to at least 1. Weighted, they are at least min(π, 1 − π) / 2, and every set of pairs is an
       average of such quartets. For two classes or π ≥ ½ the bound is reached in the limit, by three right answers of
-      four or by the ordering above; for others it is a bound, which may not be reached.
+      four or by the ordering above. Otherwise it may not be reached.
 
-    Unequal class frequencies break these bounds: what an item is then tells something about "same" by itself. So does a
-    training set that does not hold all pairs: free numbers a_i, b_j for many items can memorise some.
+    These bounds do not hold for unequal class frequencies, since then one item alone is informative about "same". They
+    do not hold for a training set without all pairs either: free a_i, b_j for many items can memorize some of them.
 
     Args:
         num_classes: Number k of classes, at least 2.
@@ -57,7 +57,7 @@ def additive_bounds(num_classes: int, prior: float = 0.5) -> AdditiveBounds:
         The four bounds.
 
     Raises:
-        TypeError: `num_classes` is no int.
+        TypeError: `num_classes` is not an int.
         ValueError: There are fewer than two classes, or the prior is not inside (0, 1).
 
     References:

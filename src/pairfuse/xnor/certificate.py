@@ -1,4 +1,4 @@
-"""An answer that proves itself: a separating head, or a common point."""
+"""A certificate with its proof: a separating head, or a common point."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -9,20 +9,20 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """Whether one linear layer can tell the same pairs from the different pairs of n embeddings, with the proof.
+    """A proof that one linear layer can, or cannot, tell the same pairs from the different pairs of n embeddings.
 
-    If it can, `weight` and `bias` do it. If it cannot, `same` and `different` mix the features of the same pairs and
-    those of the different pairs to one and the same point; no linear layer gives that point two signs. Either proof was
-    verified before the certificate was made; [`xnor_certificate`][pairfuse.xnor.xnor_certificate] and
-    [`class_certificate`][pairfuse.xnor.class_certificate] make them.
+    If it can, `weight` and `bias` are such a layer. If it cannot, `same` and `different` average the features of the
+    same pairs and of the different pairs to the same point, and no linear layer gives that point two signs. Each proof
+    is verified before the certificate is made. [`xnor_certificate`][pairfuse.xnor.xnor_certificate] and
+    [`class_certificate`][pairfuse.xnor.class_certificate] return certificates.
 
     Attributes:
-        margin: The gap between the same and the different pairs, in [0, ∞); 0.0 iff they cannot be told apart.
+        margin: The gap between the same and the different pairs, in [0, ∞); 0.0 iff they are not separable.
         weight: The weight of a separating head, `(F,)`, float64; or None.
         bias: Its bias, `()`: the logits are above 0 for every same pair, below 0 for every different pair; or None.
         same: The shares of the same pairs in the common point, `(n, n)`, at least 0, with sum 1; or None.
         different: The shares of the different pairs, likewise; or None.
-        error: How far apart the two mixtures are at most, in any feature: rounding; 0.0 if there are none.
+        error: The largest difference between the two averages in any feature, due to rounding; 0.0 if there are none.
     """
 
     margin: float
@@ -34,11 +34,11 @@ class Certificate:
 
     @property
     def separable(self) -> bool:
-        """Whether a linear layer can tell same from different."""
+        """True if a linear layer can tell same from different."""
         return self.weight is not None
 
     def scaled(self, scale: Tensor) -> "Certificate":
-        """The certificate for features that are `scale` times as large."""
+        """Return the certificate for features that are `scale` times as large."""
         bias = None if self.bias is None else self.bias * scale
         return replace(self, margin=self.margin * scale.item(), bias=bias, error=self.error * scale.item())
 
@@ -51,11 +51,11 @@ class Certificate:
 
 
 def prove_separable(features: Tensor, is_same: Tensor, weight: Tensor) -> Certificate | None:
-    """The certificate of a separating weight, if it does separate in exact arithmetic.
+    """Return the certificate of a weight if it separates the pairs in exact arithmetic, else None.
 
     Args:
-        features: Of every pair, `(n, n, F)`, in float64.
-        is_same: Which pairs are the same, `(n, n)`.
+        features: The features of every pair, `(n, n, F)`, in float64.
+        is_same: True for the same pairs, `(n, n)`.
         weight: `(F,)`.
     """
     logits = features @ weight
@@ -67,16 +67,16 @@ def prove_separable(features: Tensor, is_same: Tensor, weight: Tensor) -> Certif
 
 
 def prove_common_point(features: Tensor, same: Tensor, different: Tensor, tolerance: float) -> Certificate | None:
-    """The certificate of two mixtures, if they make the same point to within a tolerance in every feature."""
+    """Return the certificate of two averages if they agree within a tolerance in every feature, else None."""
     point, other = (torch.einsum("ij,ijf->f", shares, features) for shares in (same, different))
     error = (point - other).abs().max().item()
     return Certificate(0.0, same=same, different=different, error=error) if error <= tolerance else None
 
 
 def _separates(features: Tensor, is_same: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    """Whether the signs of all logits are right in exact arithmetic.
+    """True if the signs of all logits are right in exact arithmetic.
 
-    A rounding bound settles most of them; what it leaves open is computed in fractions.
+    A rounding bound settles most of them. The others are computed in fractions.
     """
     logits = features @ weight + bias
     unit_roundoff = torch.finfo(torch.float64).eps / 2

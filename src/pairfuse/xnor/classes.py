@@ -1,4 +1,4 @@
-"""Separability of many embeddings of many classes, jointly: a linear program."""
+"""Joint separability of many embeddings of many classes, by a linear program."""
 
 from typing import Any
 
@@ -16,31 +16,31 @@ from pairfuse.xnor.segments import closest_points, segment_distance
 def class_certificate(
     fusion: FusionSpec, embeddings: Tensor, classes: Tensor, *, right_embeddings: Tensor | None = None
 ) -> Certificate:
-    """Whether one linear head on a fusion can tell same class from different class for all pairs of n embeddings.
+    """Certify that one linear head can, or cannot, tell same class from different class for n embeddings.
 
-    All n² ordered pairs count, those of an item with itself among them. A linear program finds the head with weights
-    in [−1, 1] whose lowest logit of a same pair is furthest above its highest logit of a different pair; that gap is
-    the margin (the distance of the two convex hulls in the 1-norm). If it is 0, the dual solution mixes the same
-    pairs and the different pairs to one point (Farkas). Two embeddings at a time may be separable where all together
-    are not: product on (1, 0), (½, ½), (0, 1).
+    All n² ordered pairs count, including each item with itself. A linear program finds the head with weights in
+    [−1, 1] that has the largest gap between its lowest logit of a same pair and its highest logit of a different pair.
+    This gap is the margin (the distance of the two convex hulls in the 1-norm). If it is 0, the dual solution averages
+    the same pairs and the different pairs to one point (Farkas). Every two embeddings may be separable while all
+    together are not, such as (1, 0), (½, ½), (0, 1) with product.
 
-    Needs SciPy: `pip install "pairfuse[certificates]"`. A second for n = 100 and F = 128, on one core.
+    Needs SciPy: `pip install "pairfuse[certificates]"`. It takes a second for n = 100 and F = 128 on one core.
 
     Args:
-        fusion: Any fusion; or a name, or a list of either, built for the embeddings with fresh parameters.
+        fusion: Any fusion; or a name, or a list of either, built for the embeddings with new parameters.
         embeddings: n embeddings, `(n, D)`.
-        classes: The class of each, `(n,)`, integers. At least two different ones.
-        right_embeddings: With two encoders, what the right one makes of the same n items, `(n, D2)`.
+        classes: The class of each embedding, `(n,)`, integers. At least two different ones.
+        right_embeddings: With two encoders, the right embeddings of the same n items, `(n, D2)`.
 
     Returns:
-        A verified certificate: the signs of a head's logits in exact arithmetic, a common point to within 1e-9 of the
-        largest feature.
+        A verified certificate. The signs of a head's logits are verified in exact arithmetic, a common point to within
+        1e-9 of the largest feature.
 
     Raises:
         ImportError: SciPy is not installed.
-        TypeError: `fusion` is no fusion, the embeddings are not floating-point, or the classes not integers.
-        ValueError: Shapes do not fit, the embeddings are not finite, or there is one class only.
-        ArithmeticError: The margin is so small beside the features that neither answer can be proved.
+        TypeError: `fusion` is not a fusion, the embeddings are not floating-point, or the classes are not integers.
+        ValueError: Shapes do not fit, the embeddings are not finite, or there is only one class.
+        ArithmeticError: The margin is too small, compared with the features, to prove either answer.
 
     References:
         Farkas, *Theorie der einfachen Ungleichungen*, Journal für die reine und angewandte Mathematik 124, 1902.
@@ -86,14 +86,14 @@ def class_certificate(
         certificate = _all_at_once(linprog, features, is_same, used)
     if certificate is None:
         raise ArithmeticError(
-            f"the same and the different pairs are so close beside features as large as {scale.item():.1e} that the "
-            "linear program can prove neither answer: centre the embeddings"
+            f"the same and the different pairs are too close, compared with features as large as {scale.item():.1e}, "
+            "for the linear program to prove either answer: center the embeddings"
         )
     return certificate.scaled(scale)
 
 
 def _two_at_a_time(features: Tensor, is_same: Tensor) -> Certificate | None:
-    """The common point of two embeddings of different classes, if some two have one: then all together have it."""
+    """Return the common point of two embeddings of different classes, if any two have one. It proves the whole case."""
     i, j = (~is_same).triu().nonzero().unbind(1)
     segments = features[i, i], features[j, j], features[i, j], features[j, i]
     distance, nearest = segment_distance(*segments).min(0)
@@ -108,10 +108,10 @@ def _two_at_a_time(features: Tensor, is_same: Tensor) -> Certificate | None:
 
 
 def _all_at_once(linprog: Any, features: Tensor, is_same: Tensor, used: Tensor) -> Certificate | None:
-    """The certificate by linear programs over the pairs that are used.
+    """Return the certificate by linear programs over the used pairs.
 
-    The answer is sought in coordinates in which the pairs are spread evenly, lest a solver's tolerance hide a narrow
-    gap; the widest gap then in the features themselves.
+    The first program uses coordinates in which the pairs are spread evenly, so that the solver's tolerance does not
+    hide a narrow gap. A second one finds the widest gap in the features themselves.
     """
     points, kinds = features[used], is_same[used]
     spread, back = _spread_evenly(points)
@@ -127,9 +127,9 @@ def _all_at_once(linprog: Any, features: Tensor, is_same: Tensor, used: Tensor) 
 
 
 def _spread_evenly(points: Tensor) -> tuple[Tensor, Tensor]:
-    """The points `(P, F)` in principal coordinates of unit variance, and the map of weights on these to weights on F.
+    """Return points `(P, F)` in principal coordinates of unit variance, and the map of their weights to those on F.
 
-    Directions in which the points differ by rounding only are left out.
+    Directions in which the points only differ by rounding are left out.
     """
     left, spread, right = torch.linalg.svd(points - points.mean(0), full_matrices=False)
     root = len(points) ** 0.5
@@ -138,12 +138,12 @@ def _spread_evenly(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_size_one(weight: Tensor) -> Tensor:
-    """A weight whose largest entry is 1 or −1."""
+    """Return a weight scaled so that its largest entry is 1 or −1."""
     return weight / positive_or_one(weight.abs().amax() if weight.numel() else weight.sum())
 
 
 def _class_tensor(classes: Any) -> Tensor:
-    """Classes as a tensor of integers."""
+    """Return classes as a tensor of integers."""
     try:
         tensor = torch.as_tensor(classes).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -154,11 +154,11 @@ def _class_tensor(classes: Any) -> Tensor:
 
 
 def _widest_gap(linprog: Any, points: Tensor, is_same: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight in [−1, 1] of the widest gap between the points of both kinds, and the dual shares of the points.
+    """Return the weight in [−1, 1] with the widest gap between both kinds of points, and the dual shares of the points.
 
-    Maximise m over (w, c, m) such that every same point has w · x + c ≥ m and every different one w · x + c ≤ −m.
+    Maximize m over (w, c, m) such that every same point has w · x + c ≥ m and every different one w · x + c ≤ −m.
     """
-    points = points - points.mean(0)  # the bias c takes the offset, which would only cost digits
+    points = points - points.mean(0)  # the bias c absorbs the offset, which would cost precision
     sign = torch.where(is_same, -1.0, 1.0).double()[:, None]
     ones = torch.ones_like(sign)
     solution = linprog(

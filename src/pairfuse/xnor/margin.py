@@ -1,4 +1,4 @@
-"""Exact separability of two embeddings: can one linear layer on a fusion tell same from different?"""
+"""The exact margin by which one linear layer on a fusion can separate the pairs of two embeddings."""
 
 import torch
 from torch import Tensor
@@ -10,30 +10,30 @@ from pairfuse.xnor.segments import segment_distance
 
 
 def xnor_margin(fusion: FusionSpec, a: Tensor, b: Tensor, *, relative: bool = False) -> Tensor:
-    """How far apart a fusion holds the same pairs and the different pairs of two embeddings.
+    """Return the distance between the same pairs and the different pairs of two embeddings.
 
-    The distance between the segment from `f(a, a)` to `f(b, b)` and the segment from `f(a, b)` to `f(b, a)`. Two
-    pairs of points can be separated by a linear layer with bias iff their convex hulls, here these segments, do
-    not meet. So the margin is 0.0 **iff no linear head can tell same from different on {a, b}** with the fusion's
-    present parameters; where it is positive, the best linear head separates the pairs by just this distance.
+    This is the distance between the segment from `f(a, a)` to `f(b, b)` and the segment from `f(a, b)` to `f(b, a)`. A
+    linear layer with bias can separate two pairs of points iff their convex hulls, here these segments, do not meet. So
+    the margin is 0.0 **iff no linear head can tell same from different on {a, b}** with the fusion's current
+    parameters. If it is positive, the best linear head separates the pairs by exactly this distance.
 
-    Computed in eval mode and in float64, whatever the inputs, and rounded to 0.0 below 4e-15 of the largest
-    feature: a margin of that size cannot be told from rounding errors.
+    It is computed in eval mode and in float64 for any input dtype. Below 4e-15 of the largest feature it is rounded to
+    0.0, since a margin of that size may be a rounding error.
 
     Args:
         fusion: Any fusion with `in_features == in2_features`; or a name, or a list of either, built for the
-            embeddings with fresh parameters.
+            embeddings with new parameters.
         a: Embeddings of shape `(..., D)`.
-        b: Embeddings of the same shape. Where `a` equals `b`, there is nothing to tell apart: the margin is 0.0.
-        relative: Divide by twice the largest norm of the four features. The result is in [0, 1], whatever the scale,
-            and foretells the speed of learning: a perceptron errs at most 1 / margin² times.
+        b: Embeddings of the same shape. Where `a` equals `b` the margin is 0.0.
+        relative: If True, divide by twice the largest norm of the four features. The result is in [0, 1] at any scale,
+            and predicts the speed of learning: a perceptron makes at most 1 / margin² errors.
 
     Returns:
-        Margins of shape `(...)` in [0, ∞), of a's dtype (in which a tiny one may round to 0); differentiable, once, in
-        `a`, `b` and the fusion's parameters. NaN where an embedding is not finite.
+        Margins of shape `(...)` in [0, ∞), in the dtype of `a` (where a tiny margin may round to 0). They are
+        differentiable once in `a`, `b` and the fusion's parameters, and NaN where an embedding is not finite.
 
     Raises:
-        TypeError: `fusion` is no fusion, or the embeddings are not floating-point.
+        TypeError: `fusion` is not a fusion, or the embeddings are not floating-point.
         ValueError: The two sides differ in width, or `a` and `b` do not fit the fusion.
 
     References:

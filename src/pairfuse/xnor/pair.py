@@ -14,27 +14,27 @@ from pairfuse.xnor.certificate import Certificate, prove_common_point, prove_sep
 
 
 def xnor_certificate(fusion: FusionSpec, a: Tensor, b: Tensor) -> Certificate:
-    """Whether a linear head on a fusion can tell same from different on {a, b}, with a proof.
+    """Prove that a linear head on a fusion can, or cannot, tell same from different on {a, b}.
 
-    If it can, the certificate holds the best head: its weight has norm 1, the two logits of a same pair are above 0,
-    those of a different pair below 0, and the gap between them is the margin. If it cannot, the certificate holds
-    the point that the segments of the same pairs and of the different pairs have in common:
+    If it can, the certificate holds the best head. Its weight has norm 1, the logits of the same pairs are above 0,
+    those of the different pairs below 0, and the gap between them is the margin. If it cannot, the certificate holds
+    the common point of the segments of the same pairs and of the different pairs:
     `(1 − s) f(a, a) + s f(b, b) = (1 − t) f(a, b) + t f(b, a)`, with s in `same[1, 1]` and t in `different[1, 0]`.
 
     Args:
         fusion: Any fusion with `in_features == in2_features`; or a name, or a list of either, built for the
-            embeddings with fresh parameters.
+            embeddings with new parameters.
         a: One embedding, `(D,)`.
-        b: Another one, `(D,)`. If it equals `a`, the certificate is that of a common point.
+        b: Another embedding, `(D,)`. If it equals `a`, the certificate holds a common point.
 
     Returns:
-        A verified certificate with n = 2. The features are computed in float64, all that follows in fractions; the
-        margin is `xnor_margin(fusion, a, b)`, up to the rounding of the latter.
+        A verified certificate with n = 2. The features are computed in float64, everything else in fractions. The
+        margin equals `xnor_margin(fusion, a, b)` up to the rounding of the latter.
 
     Raises:
-        TypeError: `fusion` is no fusion, or the embeddings are not floating-point.
+        TypeError: `fusion` is not a fusion, or the embeddings are not floating-point.
         ValueError: The embeddings are not finite or not of shape `(D,)`, or the two sides differ in width.
-        ArithmeticError: The margin is so small beside the features that no head in float64 can be shown to separate.
+        ArithmeticError: The margin is too small, compared with the features, to prove that a float64 head separates.
 
     References:
         Minsky and Papert, *Perceptrons*, MIT Press, 1969.
@@ -72,17 +72,17 @@ def xnor_certificate(fusion: FusionSpec, a: Tensor, b: Tensor) -> Certificate:
         certificate = prove_common_point(features, same, different, tolerance=2 * RESOLUTION)
     if certificate is None:
         raise ArithmeticError(
-            f"the same and the different pairs are {(apart.norm() * scale).item():.1e} apart, beside features as large "
-            f"as {scale.item():.1e}: no head in float64 can be shown to separate them. Centre the embeddings"
+            f"the same and the different pairs are {(apart.norm() * scale).item():.1e} apart, compared with features "
+            f"as large as {scale.item():.1e}: no head in float64 can be proved to separate them. Center the embeddings"
         )
     return certificate.scaled(scale)
 
 
 def closest_exactly(p1: list[float], p2: list[float], q1: list[float], q2: list[float]) -> tuple[float, float, Tensor]:
-    """The closest points of the segments p1 p2 and q1 q2, in fractions: their parameters, and what lies between.
+    """Return the parameters of the closest points of the segments p1 p2 and q1 q2, and their difference, exactly.
 
-    At the closest points either both parameters are inside [0, 1] and the gradient is 0, or one of them is at an end:
-    so the best of five candidates is the answer.
+    At the closest points either both parameters are inside [0, 1] and the gradient is 0, or one of them is at an end.
+    So the best of five candidates is the answer.
     """
     p1s, p2s, q1s, q2s = ([Fraction(x) for x in point] for point in (p1, p2, q1, q2))
     p, q, r = _minus(p2s, p1s), _minus(q2s, q1s), _minus(p1s, q1s)  # between(s, t) = r + s p − t q

@@ -5,11 +5,11 @@ from torch import Tensor
 
 
 def closest_points(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-    """The parameters s and t, `(...)`, of the closest points p1 + s (p2 − p1) and q1 + t (q2 − q1), all `(..., F)`."""
+    """Return s and t, `(...)`, of the closest points p1 + s (p2 − p1) and q1 + t (q2 − q1), all `(..., F)`."""
     p, q = p2 - p1, q2 - q1
     pp, qq = _dot(p, p), _dot(q, q)
-    across = q - _ratio(_dot(p, q), pp)[..., None] * p  # the part of q across p: 0 for parallel segments,
-    across = across - _ratio(_dot(p, across), pp)[..., None] * p  # and twice, so that almost parallel ones work
+    across = q - _ratio(_dot(p, q), pp)[..., None] * p  # the part of q perpendicular to p: 0 for parallel segments;
+    across = across - _ratio(_dot(p, across), pp)[..., None] * p  # twice, for almost parallel ones
     s = torch.zeros_like(pp)
     t = _ratio(_dot(across, p1 - q1), _dot(across, across)).clamp(0, 1)
     s = (s - _ratio(_dot(p, between(p1, p2, q1, q2, s, t)), pp)).clamp(0, 1)
@@ -19,15 +19,15 @@ def closest_points(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor) -> tuple[Tens
 
 
 def between(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """The vector from the point t of q1 q2 to the point s of p1 p2."""
+    """Return the vector from the point t of q1 q2 to the point s of p1 p2."""
     return (p1 - q1) + s[..., None] * (p2 - p1) - t[..., None] * (q2 - q1)  # differences first: an offset cancels
 
 
 def segment_distance(p1: Tensor, p2: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-    """Distance between the segments p1 p2 and q1 q2, each `(..., F)` → `(...)`.
+    """Return the distance between the segments p1 p2 and q1 q2, each `(..., F)` → `(...)`.
 
-    At the minimum the distance does not change with s and t to first order, so they are found without a graph and
-    the gradient is exact all the same.
+    At the minimum the distance does not change with s and t to first order. So they are computed without a graph, and
+    the gradient is still exact.
     """
     with torch.no_grad():
         s, t = closest_points(p1, p2, q1, q2)
@@ -40,6 +40,6 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """`numerator / denominator`, or 0 where the denominator vanishes: a segment of no length, or parallel ones."""
+    """Return `numerator / denominator`, or 0 where the denominator is 0: for segments of length 0 or parallel ones."""
     positive = denominator > 0
     return torch.where(positive, numerator / denominator.where(positive, 1.0), 0.0)

@@ -13,18 +13,19 @@ from pairfuse.diagnosis.probes.trained_parts import frozen, head_not_in_optimize
 from pairfuse.diagnosis.probes.xnor_overfit import xnor_overfit
 from pairfuse.diagnosis.report import Verdict
 
-BLOCKS = tuple[Verdict, ...]
-FAILED: BLOCKS = ("fail",)
-FINITE = {"not-finite": FAILED}
-VARIED = {**FINITE, "constant-output": ("fail", "note")}
-ABLE = {**FINITE, **dict.fromkeys(("constant-output", "ignored-input", "additive", "frozen", "dead-branch"), FAILED)}
+Blocked = dict[str, tuple[Verdict, ...]]
+
+FINITE: Blocked = {"not-finite": ("fail",)}
+VARIED: Blocked = {**FINITE, "constant-output": ("fail", "note")}
+BOTH_READ: Blocked = {**FINITE, "constant-output": ("fail",), "ignored-input": ("fail",)}
+ABLE: Blocked = {**BOTH_READ, "additive": ("fail",), "frozen": ("fail",), "dead-branch": ("fail",)}
 
 PROBES = (
     Probe("not-finite", not_finite, decisive=True),
     Probe("double-sigmoid", double_sigmoid, blocked_by=FINITE),
     Probe("constant-output", constant_output, blocked_by=FINITE, decisive=True),
     Probe("ignored-input", ignored_input, blocked_by=VARIED, decisive=True),
-    Probe("additive", additive, blocked_by={k: ABLE[k] for k in list(ABLE)[:3]}, decisive=True),
+    Probe("additive", additive, blocked_by=BOTH_READ, decisive=True),
     Probe("broadcast", broadcast, ("y", "loss"), FINITE),
     Probe("frozen", frozen, ("module", "parameters"), FINITE),
     Probe("head-not-in-optimizer", head_not_in_optimizer, ("optimizer", "module"), FINITE),

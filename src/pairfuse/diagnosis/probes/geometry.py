@@ -1,6 +1,6 @@
 """Probes of the embeddings: `collapsed-embeddings`, `product-geometry`."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,15 +87,8 @@ def product_geometry(context: Context) -> Result:
     return OK._replace(evidence=evidence)
 
 
-class _Features(NamedTuple):
+def _features(context: Context) -> tuple[Fusion, Tensor, bool | None]:
     """The fusion, the embeddings of all items `(n, D)`, and whether the head is linear; None if it is not seen."""
-
-    fusion: Fusion
-    items: Tensor
-    head_is_linear: bool | None
-
-
-def _features(context: Context) -> _Features:
     model, items = context.runner.module, context.sample.left
     if type(model) is SiameseComparator and context.runner.call is model:
         if not model.tied:
@@ -104,14 +97,14 @@ def _features(context: Context) -> _Features:
             raise Skip("the fusion declares xnor='never'")
         model.eval()
         with torch.no_grad():
-            return _Features(model.fusion, model.encode(items).float(), is_monotone_affine(model.head))
+            return model.fusion, model.encode(items).float(), is_monotone_affine(model.head)
     found = embed(context, items, take(items, torch.arange(context.sample.rows).roll(1)))
     if not found.multiplied:
         raise Skip("the model does not multiply two embeddings")
     u, v = found.u.detach().float(), found.v.detach().float()
     if not torch.allclose(u.roll(1, 0), v, rtol=1e-4, atol=1e-6):
         raise Skip("the two sides have encoders of their own")
-    return _Features(Product(u.shape[1]), u.cpu(), None)
+    return Product(u.shape[1]), u.cpu(), None
 
 
 def _features_move(context: Context) -> bool:

@@ -13,7 +13,7 @@ SWING = 0.2  # in probability
 
 
 def pinned_score(context: Context) -> Result:
-    """Symptom: different pairs are told apart, same pairs stay at 0.5; a loss that stops at 0.347.
+    """Symptom: different pairs are recognized, same pairs stay at 0.5; a loss that stops at 0.347.
 
     Computation: the logit of every item with itself, at the present weights and at random ones. Threshold: `warn`
     where it is 0 for all, to rounding, whatever the weights, while other pairs are not; a constant that is learned is

@@ -1,5 +1,6 @@
 """Probe `xnor-overfit`."""
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -34,9 +35,14 @@ def xnor_overfit(context: Context) -> Result:
     if (right := _rightly_answered(context)) >= TRAINED:
         return Result("ok", evidence={"given pairs answered rightly": right})
     x1, x2, y = _quartet(context.sample)
-    losses = []
+    losses, dtype = [], None
+    if context.held_precision.itemsize < 4:  # in which Adam may overflow
+        with suppress(Exception), runner.sandbox(dtype=torch.float32):  # a model that casts by itself does not run
+            wide = cast(x1, torch.float32), cast(x2, torch.float32)
+            runner.score(*wide)
+            (x1, x2), dtype = wide, torch.float32
     for rate in RATES:
-        with runner.sandbox(dtype=torch.float32 if context.held_precision.itemsize < 4 else None):
+        with runner.sandbox(dtype=dtype):
             steps, loss, learned = _train(context, x1, x2, y, rate)
         losses.append(loss)
         if learned:
@@ -84,8 +90,6 @@ def _quartet(sample: Sample) -> tuple[Batch, Batch, Tensor]:
 def _train(context: Context, x1: Batch, x2: Batch, y: Tensor, rate: float) -> tuple[int, float, bool]:
     """How many steps it took, the cross-entropy in the end, and whether all four answers are right."""
     parameters = [p for p in named_weights(context.runner.module).values() if p.requires_grad]
-    if context.held_precision.itemsize < 4:
-        x1, x2 = cast(x1, torch.float32), cast(x2, torch.float32)
     optimizer: Any = torch.optim.Adam(parameters, lr=rate)
     with torch.enable_grad():
         for step in range(STEPS + 1):
