@@ -5,7 +5,6 @@ import types
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import getclosurevars
 from typing import Any, TypeVar
 
 import torch
@@ -45,6 +44,8 @@ def eval_mode(model: M) -> Iterator[M]:
             yield view
         finally:
             for module, twin in twins.items():
+                new = twin._modules.keys() - module._modules.keys()
+                module._modules.update({name: twin._modules[name] for name in new})
                 for name, value in vars(twin).items():
                     if value is not before[module].get(name, _lock):
                         module.__dict__[name] = value
@@ -58,7 +59,7 @@ def _view(module: Any, twins: dict[nn.Module, nn.Module]) -> Any:
     if module not in twins:
         twin = twins[module] = object.__new__(type(module))
         twin.__dict__.update(vars(module), training=False)
-        twin._modules = {name: part and _view(part, twins) for name, part in module._modules.items()}
+        twin._modules = {name: None if part is None else _view(part, twins) for name, part in module._modules.items()}
     return twins[module]
 
 
@@ -77,6 +78,8 @@ def _can_be_viewed(model: nn.Module) -> bool:
 
 
 def _values_to_search(module: nn.Module) -> Iterator[Any]:
+    if isinstance(module, torch.fx.GraphModule):
+        return  # its code is made from a graph, and reaches nothing else
     for name, value in vars(module).items():
         if (name not in _OF_TORCH and name not in ("train", "eval")) or name.endswith("_hooks"):
             yield value
@@ -86,21 +89,18 @@ def _leads_to(modules: set[nn.Module], value: Any, depth: int) -> bool:
     """True if a value holds, or may call, one of the modules."""
     if isinstance(value, nn.Module):
         return value in modules
-    if isinstance(value, _PLAIN) or depth == 0:
+    if isinstance(value, _PLAIN) or (isinstance(value, types.FunctionType) and value.__module__.startswith("torch.")):
         return False
+    if depth == 0:
+        return True
     parts: list[Any] = []
     if isinstance(value, dict):
         parts = [*value.values()]
     elif isinstance(value, (list, tuple, set, frozenset)):
         parts = [*value]
-    elif isinstance(value, types.FunctionType):
-        parts = [*getclosurevars(value).nonlocals.values()]
-    elif isinstance(value, types.MethodType):
-        parts = [value.__self__]
-    elif hasattr(value, "__dict__"):
-        parts = [*vars(value).values()]
-        if callable(getattr(value, "func", None)):  # functools.partial
-            parts += [value.func, *getattr(value, "args", ()), *getattr(value, "keywords", {}).values()]
+    elif callable(value) or not hasattr(value, "__dict__") or hasattr(type(value), "__slots__"):
+        return True  # a function of the user's may reach anything
+    parts += vars(value).values() if hasattr(value, "__dict__") else []
     return any(_leads_to(modules, part, depth - 1) for part in parts)
 
 
@@ -119,9 +119,10 @@ def _switched(model: nn.Module) -> Iterator[None]:
         _entered += 1
         borrowed = _borrowers.setdefault(model, _Borrowed(model))
         borrowed.callers += 1
-        if borrowed.callers == 1:
-            _switch(borrowed.modes, [False] * len(borrowed.modes))
     try:
+        with _lock:
+            if any(module.training for module, _ in borrowed.modes):
+                _switch(borrowed.modes, [False] * len(borrowed.modes))
         yield
     finally:
         with _lock:
