@@ -2,6 +2,8 @@
 
 import functools
 import threading
+import weakref
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
