@@ -44,10 +44,15 @@ XNOR = [
     Mutant("xnor/bounds.py", "mse=min(prior, 1 - prior) / 2", "mse=min(prior, 1 - prior)", "a wrong squared error"),
 ]
 DATA = [
-    Mutant("data.py", 'f"{self.seed}/{index', 'f"{index', "every seed gives the same pairs"),
-    Mutant("data.py", '"same": left == right', '"same": left != right', "targets inverted"),
-    Mutant("data.py", "index % self.length", "index", "negative indices give other pairs"),
-    Mutant("data.py", "return self._pair(bits >> 1, bits & 1)", "return self._pair(bits & 1, bits & 1)", "only same"),
+    Mutant("data/black_white.py", 'f"{self.seed}/{index', 'f"{index', "every seed gives the same pairs"),
+    Mutant("data/black_white.py", '"same": left == right', '"same": left != right', "targets inverted"),
+    Mutant("data/black_white.py", "index % self.length", "index", "negative indices give other pairs"),
+    Mutant(
+        "data/black_white.py",
+        "return self._pair(bits >> 1, bits & 1)",
+        "return self._pair(bits & 1, bits & 1)",
+        "only same",
+    ),
 ]
 HEADS = [
     Mutant("heads.py", "START_GAP * (same - different)", "START_GAP * (different - same)", "weights of a wrong sign"),

@@ -103,11 +103,11 @@ def _numpy_seed(owner: str, seed: int) -> int:
 class IdentityBatchSampler(Sampler[list[int]]):
     """Batches of several items of several identities: the `batch_sampler` of a `DataLoader`.
 
-    Each batch has exactly `identities` identities, the last one too. An identity contributes `items` different items, or
-    all of its items if it has fewer. No item is in a batch twice, and every batch has positive and negative pairs.
+    Each batch has exactly `identities` identities, the last one too. An identity contributes `items` different items,
+    or all of its items if it has fewer. No item is in a batch twice, and every batch has positive and negative pairs.
 
-    An epoch has every labeled item at least once. An identity with n items is in at least `ceil(n / items)` batches. Items
-    come up again only where this is needed to fill a batch:
+    An epoch has every labeled item at least once. An identity with n items is in at least `ceil(n / items)` batches.
+    Items come up again only where this is needed to fill a batch:
 
     - The size of an identity is not a multiple of `items`.
     - The number of batches is rounded up, also to a multiple of the number of processes.
@@ -116,11 +116,11 @@ class IdentityBatchSampler(Sampler[list[int]]):
 
     Items with the label -1 are unlabeled and left out.
 
-    Epoch e depends on `(seed, e)` alone, for given labels, arguments and number of processes. Call `set_epoch` before each
-    epoch, as for a `DistributedSampler`; otherwise all epochs are the same.
+    Epoch e depends on `(seed, e)` alone, for given labels, arguments and number of processes. Call `set_epoch` before
+    each epoch, as for a `DistributedSampler`; otherwise all epochs are the same.
 
-    In several processes, each rank gets its share of the batches: all ranks the same number, and together every item. In
-    one step, several ranks may have items of the same identity.
+    In several processes, each rank gets its share of the batches: all ranks the same number, and together every item.
+    In one step, several ranks may have items of the same identity.
 
     Args:
         labels: The label of each item, N integers.
