@@ -120,7 +120,7 @@ class IdentityBatchSampler(Sampler[list[int]]):
     each epoch, as for a `DistributedSampler`; otherwise all epochs are the same.
 
     In several processes, each rank gets its share of the batches: all ranks the same number, and together every item.
-    In one step, several ranks may have items of the same identity.
+    In one step, several ranks may have items of the same identity, or an item that comes up again.
 
     Args:
         labels: The label of each item, N integers.
