@@ -55,7 +55,8 @@ def test_no_item_comes_twice_without_need(times, identities, items, visits, worl
         ([4] * 9, 3),  # the last batch is filled
         ([5] * 8, 4),  # two visits each
         ([40, 4, 4, 4, 4], 10),  # one identity in all batches
-        ([2] + [1] * 9, 3),  # one place in each batch has a positive pair
+        ([2] + [1] * 11, 4),  # one place in each batch has a positive pair
+        ([3, 2] + [1] * 30, 10),
     ],
 )
 def test_the_number_of_batches(sizes, batches):
@@ -63,6 +64,7 @@ def test_the_number_of_batches(sizes, batches):
     labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     sampler = IdentityBatchSampler(labels, identities=4, items=4)
     assert len(sampler) == len(list(sampler)) == batches
+    assert all(len(batch) > len(set(labels[batch].tolist())) for batch in sampler)
     times = Counter(item for batch in sampler for item in batch)
     for identity in range(len(sizes)):  # what comes again is spread over the items of an identity
         of_it = [times[int(item)] for item in (labels == identity).nonzero()]
@@ -78,6 +80,14 @@ def test_identities_meet_others_within_an_epoch():
         for identity in chosen:
             met[identity] |= chosen - {identity}
     assert min(map(len, met.values())) >= 20  # of four times seven; 7 if they kept together
+
+
+def test_items_of_an_identity_meet_others_in_the_next_epoch():
+    sampler, together = IdentityBatchSampler(torch.arange(16) // 8, identities=2), set()
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        together |= {frozenset(item for item in batch if item < 8) for batch in sampler}
+    assert len(together) > 10  # of 70 fours; 2 if they kept together
 
 
 def test_an_epoch_depends_on_seed_and_epoch_alone():
