@@ -31,6 +31,39 @@ def check_positive(owner: str, argument: str, value: Any) -> float:
     return float(value)
 
 
+def check_share(owner: str, argument: str, value: Any) -> float:
+    """Return `value` as a float; raise unless it is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{owner} expects {argument} to be a number, got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{owner} expects {argument} to be in [0, 1], got {value!r}")
+    return float(value)
+
+
+def check_labels(owner: str, labels: Any, items: int | None = None) -> Tensor:
+    """Return labels as an int64 tensor `(N,)` of its own on the CPU; raise unless they are integers from -1 on."""
+    given = labels.to_numpy() if hasattr(labels, "to_numpy") else labels  # a Series of pandas
+    try:
+        found = given.detach().clone().cpu() if isinstance(given, Tensor) else torch.tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{owner} expects labels to be integers, one for each item, got {type(labels).__name__}: number other "
+            "labels with numpy.unique(labels, return_inverse=True)[1]"
+        ) from None
+    if found.ndim != 1:
+        raise ValueError(f"{owner} expects labels of shape (N,), got shape {tuple(found.shape)}")
+    if len(found) == 0:
+        raise ValueError(f"{owner} expects labels of at least one item, got none")
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"{owner} expects labels of an integer dtype, got {found.dtype}: use labels.long()")
+    found = found.long()
+    if found.min() < -1:
+        raise ValueError(f"{owner} expects labels of at least -1 (-1 means unlabeled), got {int(found.min())}")
+    if items is not None and len(found) != items:
+        raise ValueError(f"{owner} expects one label for each item, got {len(found)} labels and {items} items")
+    return found
+
+
 def check_module(owner: str, argument: str, value: Any) -> None:
     """Raise unless `value` is a module. A class or a function that builds one is not."""
     if not isinstance(value, nn.Module):

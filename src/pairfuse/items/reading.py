@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
-from pairfuse.items.batches import Batch, count_items, take_rows, wrong_kind
+from pairfuse.items.batches import Batch, combine, count_items, take_rows, wrong_kind
 
 Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 """Many items: a batch, a data set or a data loader.
@@ -40,13 +40,33 @@ def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Bat
     loader = items if isinstance(items, DataLoader) else DataLoader(items, batch_size)
     due, read = _count_in_order(name, loader), 0
     for given in loader:
-        parts = len(given) if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") else 0
+        parts = _count_parts(given)
         labeled = parts == 2 and _are_labels(given[1])
         batch = given[0] if labeled or parts == 1 else given
         read += count_items(name, batch)
         yield batch, labeled
     if due is not None and read != due:
         raise _incomplete(name, f"{read} of {due} items", "check the collate_fn of the DataLoader")
+
+
+def read_item(items: Items, index: int) -> Any:
+    """Return one item of a batch or a data set, without its label."""
+    if isinstance(items, (Tensor, Mapping, list, tuple)):
+        return combine(lambda tensor: tensor[index], items)
+    given = items[index]  # type: ignore[index]  # `count_readable` has excluded loaders
+    parts = _count_parts(given)
+    return given[0] if parts == 1 or (parts == 2 and _is_label(given[1])) else given
+
+
+def count_readable(name: str, items: Items) -> int:
+    """Return the number of items. Raise unless `read_item` can read them in any order."""
+    if isinstance(items, (Tensor, Mapping, list, tuple)):
+        return count_items(name, items)
+    if isinstance(items, (DataLoader, IterableDataset)) or not _is_data_set(items):
+        rule = "a tensor, nested dicts, tuples or lists of tensors, or a data set with __getitem__ and __len__"
+        advice = ": pass its data set, loader.dataset" if isinstance(items, DataLoader) else ""
+        raise TypeError(f"{name} must be {rule}, got {type(items).__name__}{advice}")
+    return len(items)  # type: ignore[arg-type]
 
 
 def known_length(items: Items) -> int | None:
@@ -75,6 +95,16 @@ def _is_data_set(items: Any) -> bool:
     reads = all(hasattr(type(items), method) for method in ("__getitem__", "__len__"))
     other = isinstance(items, (str, bytes, Tensor, Mapping, list, tuple)) or hasattr(items, "__array__")
     return reads and not other
+
+
+def _count_parts(given: Any) -> int:
+    """Return the number of parts of a tuple or list; 0 for anything else, also for a named tuple."""
+    return len(given) if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") else 0
+
+
+def _is_label(part: Any) -> bool:
+    """Return True for the second part of a single item if `_are_labels` is true for a batch of such parts."""
+    return isinstance(part, (Number, str)) or getattr(part, "shape", None) in ((), (1,))
 
 
 def _are_labels(part: Any) -> bool:
