@@ -65,9 +65,17 @@ def check_labels(owner: str, labels: Any, items: int | None = None) -> Tensor:
 
 
 def check_module(owner: str, argument: str, value: Any) -> None:
-    """Raise unless `value` is a module. A class or a function that builds one is not."""
+    """Raise unless `value` is a module. A class, a function or the name of a model is not."""
     if not isinstance(value, nn.Module):
-        advice = f": call it first, as in {argument}={value.__name__}(...)" if hasattr(value, "__name__") else ""
+        advice = ""
+        if isinstance(value, type):
+            advice = f": call it first, as in {argument}={value.__name__}(...)"
+        elif isinstance(value, str) and argument.endswith("encoder"):
+            advice = ": for a model of torchvision, pass pairfuse.encoders.vision_encoder(name)"
+        elif callable(value):
+            name = getattr(value, "__name__", "<lambda>")
+            builds = "" if "<" in name else f", or call it if it builds one, as in {argument}={name}(...)"
+            advice = f": wrap it in an nn.Module{builds}"
         raise TypeError(f"{owner} expects {argument} to be an nn.Module, got {value!r}{advice}")
 
 
@@ -108,6 +116,12 @@ def check_all_pairs(owner: str, u: Any, v: Any, in_features: int, in2_features: 
         raise ValueError(f"{owner} expects u and v on one device, got u on {u.device} and v on {v.device}")
 
 
+def as_dtype(name: str, dtype: torch.dtype) -> str:
+    """Return the call that converts a tensor: `x1.float()`."""
+    short = {torch.float32: "float", torch.float64: "double", torch.float16: "half", torch.bfloat16: "bfloat16"}
+    return f"{name}.{short[dtype]}()" if dtype in short else f"{name}.to({dtype})"
+
+
 def check_like(owner: str, parameter: Tensor, **tensors: Tensor) -> None:
     """Raise unless tensors, named by their arguments, are on the model's device and their dtype is not wider."""
     for argument, tensor in tensors.items():
@@ -119,7 +133,7 @@ def check_like(owner: str, parameter: Tensor, **tensors: Tensor) -> None:
         if torch.promote_types(tensor.dtype, parameter.dtype) != parameter.dtype:
             raise ValueError(
                 f"{owner} expects {argument} of the model's dtype, got {argument} of {tensor.dtype} and the model of "
-                f"{parameter.dtype}: convert one to the other"
+                f"{parameter.dtype}: convert it, as in {as_dtype(argument, parameter.dtype)}"
             )
 
 
@@ -131,7 +145,7 @@ def check_top_k(owner: str, k: int, queries: int | None, gallery: int | None, ex
         )
     if gallery and k > gallery - exclude_self:
         size = f"the gallery size {gallery}" + (", without the item itself" if exclude_self else "")
-        raise ValueError(f"{owner}: k must be at most {gallery - exclude_self} ({size}), got {k}")
+        raise ValueError(f"{owner} expects k to be at most {gallery - exclude_self} ({size}), got {k}")
 
 
 def check_finite(owner: str, **tensors: Tensor) -> None:

@@ -14,7 +14,8 @@ Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 """Many items: a batch, a data set or a data loader.
 
 - **A batch** is a tensor, or nested mappings, tuples or lists of tensors, batch first. The encoder gets all of it, as
-  when you call the model.
+  when you call the model. A Python list or tuple is one batch of parts, not a data set: to pass a list of single items,
+  join them with `torch.stack`, or pass `DataLoader(items, batch_size=256)`.
 - **A data set** is a `Dataset` or `IterableDataset` of torch, or any object with `__getitem__` and `__len__`. It gives
   items, or `(item, label)`.
 - **A `DataLoader`** gives batches of a data set. Results are indexed by position, so it must give all items in order:
