@@ -134,7 +134,12 @@ MODES = [
     Mutant("_modes.py", "module.__dict__[name] = value", "pass", "attributes that a forward sets are lost"),
     Mutant("_modes.py", "if borrowed.callers == 0:", "if True:", "the first of several callers switches back"),
     Mutant("_modes.py", "type(module).train is nn.Module.train", "True", "views of modules with a train of their own"),
-    Mutant("_modes.py", "parts = [value.__self__]", "parts = []", "views of modules that hold their own methods"),
+    Mutant(
+        "_modes.py",
+        "return True  # a function of the user",
+        "return False  # a function of the user",
+        "views of user functions",
+    ),
     Mutant("_modes.py", "parts = [*value]", "parts = []", "views of modules that hold their parts in lists"),
 ]
 FUSIONS = [
