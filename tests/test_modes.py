@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import warnings
 import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -136,6 +137,38 @@ def test_the_last_of_several_callers_switches_back():
             assert not model.training
         assert not model.training
     assert model.training
+
+
+def test_two_models_may_share_a_switched_encoder():
+    """The one that leaves first does not put the encoder of the other back into train mode."""
+    encoder = TrainsItself(6, 4).train()
+    one, other = pf.SiameseComparator(encoder, "product").train(), pf.SiameseComparator(encoder, "abs-diff").train()
+    first, second = eval_mode(one), eval_mode(other)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert one.training
+    assert not encoder.training
+    assert not other.training
+    second.__exit__(None, None, None)
+    assert encoder.training
+    assert other.training
+
+
+def test_many_threads_with_two_models_of_one_scripted_encoder():
+    encoder = nn.Sequential(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.Dropout(), nn.Linear(32, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        scripted = torch.jit.script(encoder)
+    models = [pf.SiameseComparator(scripted, fusion, embedding_dim=4).train() for fusion in ("symmetric", "product")]
+    x1, x2 = torch.randn(2, 5, 6)
+    due = [model.predict_proba(x1, x2) for model in models]
+    with ThreadPoolExecutor(4) as pool:
+        for index, p in enumerate(pool.map(lambda i: models[i % 2].predict_proba(x1, x2), range(400))):
+            torch.testing.assert_close(p, due[index % 2])
+    assert all(model.training for model in models)
+    assert scripted.training
+    assert dict(scripted.named_buffers())["1.num_batches_tracked"] == 0
 
 
 def test_modes_are_restored_one_by_one_after_an_error():

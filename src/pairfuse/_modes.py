@@ -15,7 +15,7 @@ M = TypeVar("M", bound=nn.Module)
 
 _lock = threading.RLock()
 _entered = 0  # number of times a model was switched
-_borrowers: "weakref.WeakKeyDictionary[nn.Module, _Borrowed]" = weakref.WeakKeyDictionary()
+_loans: "weakref.WeakKeyDictionary[nn.Module, _Loan]" = weakref.WeakKeyDictionary()  # modules switched to eval mode
 _OF_TORCH = frozenset(vars(nn.Module()))  # attributes that torch itself gives every module
 _PLAIN = (str, bytes, int, float, complex, type, type(None), torch.Tensor, torch.dtype, torch.device, torch.fx.Graph)
 
@@ -33,7 +33,7 @@ def eval_mode(model: M) -> Iterator[M]:
     the last one leaves. Meanwhile it is not safe to train it in another thread.
     """
     entered = _entered
-    in_eval = model not in _borrowers and not any(module.training for module in model.modules())
+    in_eval = not any(module in _loans or module.training for module in model.modules())
     if in_eval and entered == _entered:  # else another thread may have switched it in between
         yield model
     elif _can_be_viewed(model):
@@ -104,36 +104,43 @@ def _leads_to(modules: set[nn.Module], value: Any, depth: int) -> bool:
     return any(_leads_to(modules, part, depth - 1) for part in parts)
 
 
-class _Borrowed:
-    """The modes of a model before its first caller, and the number of callers."""
+class _Loan:
+    """The mode of a module before its first caller, and the number of callers that need it in eval mode."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.modes = [(module, module.training) for module in model.modules()]
+    def __init__(self, module: nn.Module) -> None:
+        self.training = module.training
         self.callers = 0
 
 
 @contextmanager
 def _switched(model: nn.Module) -> Iterator[None]:
+    """Switch the modules of a model to eval mode. Modules that several models share are counted one by one."""
     global _entered
+    modules = list(model.modules())
     with _lock:
         _entered += 1
-        borrowed = _borrowers.setdefault(model, _Borrowed(model))
-        borrowed.callers += 1
+        for module in modules:
+            _loans.setdefault(module, _Loan(module)).callers += 1
     try:
         with _lock:
-            if any(module.training for module, _ in borrowed.modes):
-                _switch(borrowed.modes, [False] * len(borrowed.modes))
+            for module in modules:
+                if module.training:
+                    module.train(False)  # not just the flag: some modules do more here, such as merging weights
         yield
     finally:
         with _lock:
-            borrowed.callers -= 1
-            if borrowed.callers == 0:
-                _switch(borrowed.modes, [training for _, training in borrowed.modes])
-                del _borrowers[model]
+            _return(modules)
 
 
-def _switch(modes: list[tuple[nn.Module, bool]], targets: list[bool]) -> None:
-    """Set the modes of modules, parents first, since `train` also sets their children."""
-    for (module, _), training in zip(modes, targets, strict=True):
-        if module.training != training:
-            module.train(training)  # not just the flag: some modules do more here, such as merging weights
+def _return(modules: list[nn.Module]) -> None:
+    """Put the modules that no other caller needs back into their modes, parents first."""
+    for module in modules:
+        _loans[module].callers -= 1
+    free = [(module, _loans[module].training) for module in modules if _loans[module].callers == 0]
+    for module, training in free:
+        if module.training != training and any(part in _loans and _loans[part].callers for part in module.modules()):
+            module.training = training  # `train` would also set the parts that others need
+        elif module.training != training:
+            module.train(training)
+    for module, _ in free:  # only now: until then `eval_mode` must not take them for modules in eval mode
+        del _loans[module]

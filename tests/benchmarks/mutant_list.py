@@ -132,7 +132,7 @@ MODES = [
         "train mode",
     ),
     Mutant("_modes.py", "module.__dict__[name] = value", "pass", "attributes that a forward sets are lost"),
-    Mutant("_modes.py", "if borrowed.callers == 0:", "if True:", "the first of several callers switches back"),
+    Mutant("_modes.py", "if _loans[module].callers == 0]", "]", "the first of several callers switches back"),
     Mutant("_modes.py", "type(module).train is nn.Module.train", "True", "views of modules with a train of their own"),
     Mutant(
         "_modes.py",
