@@ -63,6 +63,11 @@ def raises(error, words):
     return pytest.raises(error, match=re.escape(words))
 
 
+class Backwards(DataLoader):
+    def __iter__(self):
+        return iter(list(super().__iter__())[::-1])
+
+
 def loader(**options):
     return DataLoader(ITEMS, **options)
 
@@ -84,6 +89,7 @@ def loader(**options):
         (DataLoader(Stream(), 3, drop_last=True), "drop_last=True"),
         (DataLoader(Stream(), 3, num_workers=2), "num_workers=2 over an IterableDataset: pass num_workers=1"),
         (loader(batch_size=3, in_order=False), "in_order=False: pass in_order=True"),
+        (Backwards(ITEMS, batch_size=3), "its own __iter__: pass its data set"),
     ],
 )
 def test_order(items, got):

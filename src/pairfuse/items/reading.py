@@ -117,6 +117,8 @@ def _are_labels(part: Any) -> bool:
 def _count_in_order(name: str, loader: DataLoader[Any]) -> int | None:
     """Return the number of items that a loader gives, if known. Raise unless it surely gives all of them in order."""
     count, drops = None, loader.drop_last
+    if type(loader).__iter__ is not DataLoader.__iter__:
+        raise _incomplete(name, "a DataLoader with its own __iter__", "pass its data set")
     if isinstance(loader.dataset, IterableDataset):
         if loader.num_workers > 1:  # each worker gives all items, or its share
             got = f"a DataLoader with num_workers={loader.num_workers} over an IterableDataset"
