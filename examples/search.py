@@ -35,11 +35,11 @@ def load(seed: int) -> list[Tensor]:
 def train(model: pf.SiameseComparator, images: Tensor, digits: Tensor, epochs: int) -> None:
     """Train: each batch is encoded once and all its pairs are scored, 4,096 pairs for 64 images."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    loss_function = nn.BCEWithLogitsLoss()
     for _ in tqdm(range(epochs), desc="training"):
         for batch in torch.split(torch.randperm(len(images)), 64):
             embeddings = model.encode(images[batch])
             same = (digits[batch, None] == digits[batch]).float()
+            loss_function = nn.BCEWithLogitsLoss(pos_weight=(1 - same).sum() / same.sum())  # one pair in ten is same
             loss = loss_function(model.score_embeddings(embeddings, embeddings), same)
             optimizer.zero_grad()
             loss.backward()

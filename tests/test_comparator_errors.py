@@ -157,7 +157,7 @@ def test_a_byte_mask_is_not_taken_for_an_image():
 
 
 def test_a_double_from_numpy():
-    words = "x1 is of dtype torch.float64, the encoder of torch.float32: convert one to the other"
+    words = "x1 is of dtype torch.float64, the encoder of torch.float32: use x1.float()"
     with raises(ValueError, words):
         pf.SiameseComparator(nn.Linear(5, 4))(images(2, 5).double(), images(2, 5).double())
 
@@ -204,7 +204,8 @@ def test_a_head_with_a_gate_returns_logits():
 def test_embeddings_of_a_wider_dtype():
     model = pf.SiameseComparator(nn.Identity(), embedding_dim=5)
     words = (
-        "embeddings of the dtype of its fusion and head, got torch.float64 embeddings and torch.float32 weights: conv"
+        "got torch.float64 embeddings and torch.float32 weights: use model.double(), or convert the inputs, as in "
+        "x1.float()"
     )
     with raises(ValueError, words):
         model(images(2, 5).double(), images(2, 5).double())
@@ -220,8 +221,39 @@ def test_a_head_that_squeezes_a_batch_of_one():
 
 def test_other_errors_of_an_encoder_are_its_own():
     model = pf.SiameseComparator(nn.Linear(5, 4))
-    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied") as error:
         model(images(2, 6), images(2, 6))
+    assert error.value.__notes__ == [
+        "encoder Linear was given x1: shape (2, 6), joined with x2 to a batch of 4 items"  # joint_pass cannot help
+    ]
+
+
+class Bert(nn.Module):
+    """It takes what a tokenizer returns."""
+
+    embedding_dim = 4
+
+    def __init__(self, fails=None):
+        super().__init__()
+        self.words, self.fails = nn.Embedding(9, 4), fails
+
+    def forward(self, input_ids, attention_mask):
+        if self.fails is not None and input_ids.ndim == 1:
+            raise self.fails
+        return self.words(input_ids).mean(1)
+
+
+@pytest.mark.parametrize("fails", [None, IndexError("Dimension out of range"), ValueError("not enough values")])
+def test_one_text_without_its_batch_dimension(fails):
+    """Whether the encoder fails on it or returns nonsense."""
+    text = {"input_ids": torch.tensor([1, 2, 3]), "attention_mask": torch.ones(3)}
+    words = (
+        "x1 of {'input_ids': shape (3,), 'attention_mask': shape (3,)} was read as a batch of 3 items: if it is one "
+        "item, pass item_ndim=1 to SiameseComparator"
+    )
+    with raises(ValueError, words):
+        pf.SiameseComparator(Bert(fails))(text, text)
+    assert pf.SiameseComparator(Bert(fails), item_ndim=1)(text, text).shape == ()
 
 
 def test_dimensions_that_fit_no_item():
@@ -243,9 +275,35 @@ def test_an_encoder_or_head_that_is_no_module(thing):
         pf.SiameseComparator(nn.Linear(5, 4), head=thing)
 
 
-def test_a_class_or_function_instead_of_a_module():
-    with raises(TypeError, "call it first, as in encoder=resnet18(...)"):
-        pf.SiameseComparator(torchvision.models.resnet18)
+@pytest.mark.parametrize(
+    ("thing", "advice"),
+    [
+        (torchvision.models.ResNet, ": call it first, as in encoder=ResNet(...)"),
+        (
+            torchvision.models.resnet18,
+            ": wrap it in an nn.Module, or call it if it builds one, as in encoder=resnet18(...)",
+        ),
+        (lambda x: x, ": wrap it in an nn.Module"),
+        ("resnet18", ": for a model of torchvision, pass pairfuse.encoders.vision_encoder(name)"),
+    ],
+)
+def test_a_class_a_function_or_a_name_instead_of_a_module(thing, advice):
+    with pytest.raises(TypeError, match=re.escape(advice) + "$"):
+        pf.SiameseComparator(thing)
+
+
+@pytest.mark.parametrize("fusion", [nn.Bilinear(4, 4, 3), nn.Bilinear, lambda u, v: u * v])
+def test_a_fusion_of_another_kind(fusion):
+    words = ": pass a name of pairfuse.list_fusions(), such as 'bilinear', or write a subclass of pairfuse.Fusion"
+    with raises(TypeError, words):
+        pf.SiameseComparator(nn.Linear(5, 4), fusion)
+
+
+def test_texts_that_are_not_tokenized():
+    model = pf.SiameseComparator(nn.Linear(5, 4))
+    for texts, got in (("a cat", "str"), (["a cat", "a dog"], "str in a list")):
+        with pytest.raises(TypeError, match=f"lists of tensors, got {got}: tokenize texts first$"):
+            model(texts, texts)
 
 
 def test_a_head_whose_input_width_does_not_fit():

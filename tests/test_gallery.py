@@ -1,4 +1,4 @@
-"""A gallery: encoded once, asked often, with the scores of the model."""
+"""A gallery: encoded once, queried many times, with the scores of the model."""
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ def test_a_gallery_of_another_encoder_s_side():
         (lambda m, g: pf.Gallery(m, X[:0]), ValueError, "items must hold at least one item, got none"),
         (lambda m, g: pf.Gallery(m, X, max_bytes=0), ValueError, "max_bytes to be at least 1, got 0"),
         (lambda m, g: pf.Gallery(m, X, max_bytes=9).scores(Q), ValueError, "max_bytes=9 is too small"),
-        (lambda m, g: g.topk(Q, k=8), ValueError, r"k must be at most 7 \(the gallery size 7\), got 8"),
+        (lambda m, g: g.topk(Q, k=8), ValueError, r"k to be at most 7 \(the gallery size 7\), got 8"),
         (lambda m, g: g.topk(Q, k=2, exclude_self=True), ValueError, "exclude_self=True is for a set with itself"),
         (lambda m, g: m.topk(Q, g, k=2, batch_size=3), TypeError, "has its own options: do not pass batch_size"),
         (lambda m, g: make().topk(Q, g, k=2), ValueError, "gallery must be a Gallery of this model"),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pairfuse._checks import check_int
+from pairfuse._checks import as_dtype, check_int
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.registry import FusionSpec, as_fusion
 from pairfuse.items.batches import Batch, count_items, describe
@@ -64,6 +64,7 @@ def in_dtype_of(fusion: Fusion, head: nn.Module, u: Tensor, v: Tensor) -> tuple[
         if torch.promote_types(dtype, weight.dtype) != weight.dtype:
             raise ValueError(
                 f"SiameseComparator expects embeddings of the dtype of its fusion and head, got {dtype} embeddings "
-                f"and {weight.dtype} weights: convert one to the other"
+                f"and {weight.dtype} weights: use {as_dtype('model', dtype)}, or convert the inputs, as in "
+                f"{as_dtype('x1', weight.dtype)}"
             )
     return u.to(weight.dtype), v.to(weight.dtype)

@@ -31,10 +31,51 @@ def check_positive(owner: str, argument: str, value: Any) -> float:
     return float(value)
 
 
+def check_share(owner: str, argument: str, value: Any) -> float:
+    """Return `value` as a float; raise unless it is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{owner} expects {argument} to be a number, got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{owner} expects {argument} to be in [0, 1], got {value!r}")
+    return float(value)
+
+
+def check_labels(owner: str, labels: Any, items: int | None = None) -> Tensor:
+    """Return labels as an int64 tensor `(N,)` of its own on the CPU; raise unless they are integers from -1 on."""
+    given = labels.to_numpy() if hasattr(labels, "to_numpy") else labels  # a Series of pandas
+    try:
+        found = given.detach().clone().cpu() if isinstance(given, Tensor) else torch.tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{owner} expects labels to be integers, one for each item, got {type(labels).__name__}: number other "
+            "labels with numpy.unique(labels, return_inverse=True)[1]"
+        ) from None
+    if found.ndim != 1:
+        raise ValueError(f"{owner} expects labels of shape (N,), got shape {tuple(found.shape)}")
+    if len(found) == 0:
+        raise ValueError(f"{owner} expects labels of at least one item, got none")
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"{owner} expects labels of an integer dtype, got {found.dtype}: use labels.long()")
+    found = found.long()
+    if found.min() < -1:
+        raise ValueError(f"{owner} expects labels of at least -1 (-1 means unlabeled), got {int(found.min())}")
+    if items is not None and len(found) != items:
+        raise ValueError(f"{owner} expects one label for each item, got {len(found)} labels and {items} items")
+    return found
+
+
 def check_module(owner: str, argument: str, value: Any) -> None:
-    """Raise unless `value` is a module. A class or a function that builds one is not."""
+    """Raise unless `value` is a module. A class, a function or the name of a model is not."""
     if not isinstance(value, nn.Module):
-        advice = f": call it first, as in {argument}={value.__name__}(...)" if hasattr(value, "__name__") else ""
+        advice = ""
+        if isinstance(value, type):
+            advice = f": call it first, as in {argument}={value.__name__}(...)"
+        elif isinstance(value, str) and argument.endswith("encoder"):
+            advice = ": for a model of torchvision, pass pairfuse.encoders.vision_encoder(name)"
+        elif callable(value):
+            name = getattr(value, "__name__", "<lambda>")
+            builds = "" if "<" in name else f", or call it if it builds one, as in {argument}={name}(...)"
+            advice = f": wrap it in an nn.Module{builds}"
         raise TypeError(f"{owner} expects {argument} to be an nn.Module, got {value!r}{advice}")
 
 
@@ -75,6 +116,12 @@ def check_all_pairs(owner: str, u: Any, v: Any, in_features: int, in2_features: 
         raise ValueError(f"{owner} expects u and v on one device, got u on {u.device} and v on {v.device}")
 
 
+def as_dtype(name: str, dtype: torch.dtype) -> str:
+    """Return the call that converts a tensor: `x1.float()`."""
+    short = {torch.float32: "float", torch.float64: "double", torch.float16: "half", torch.bfloat16: "bfloat16"}
+    return f"{name}.{short[dtype]}()" if dtype in short else f"{name}.to({dtype})"
+
+
 def check_like(owner: str, parameter: Tensor, **tensors: Tensor) -> None:
     """Raise unless tensors, named by their arguments, are on the model's device and their dtype is not wider."""
     for argument, tensor in tensors.items():
@@ -86,7 +133,7 @@ def check_like(owner: str, parameter: Tensor, **tensors: Tensor) -> None:
         if torch.promote_types(tensor.dtype, parameter.dtype) != parameter.dtype:
             raise ValueError(
                 f"{owner} expects {argument} of the model's dtype, got {argument} of {tensor.dtype} and the model of "
-                f"{parameter.dtype}: convert one to the other"
+                f"{parameter.dtype}: convert it, as in {as_dtype(argument, parameter.dtype)}"
             )
 
 
@@ -98,7 +145,7 @@ def check_top_k(owner: str, k: int, queries: int | None, gallery: int | None, ex
         )
     if gallery and k > gallery - exclude_self:
         size = f"the gallery size {gallery}" + (", without the item itself" if exclude_self else "")
-        raise ValueError(f"{owner}: k must be at most {gallery - exclude_self} ({size}), got {k}")
+        raise ValueError(f"{owner} expects k to be at most {gallery - exclude_self} ({size}), got {k}")
 
 
 def check_finite(owner: str, **tensors: Tensor) -> None:

@@ -4,6 +4,7 @@ from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 FEW = 4  # a compiled kernel computes this many outputs as sums, without an array of the features
@@ -11,10 +12,9 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """True if a layer uses the `forward` of one of torch's classes. A subclass may override it."""
-    return "forward" not in vars(layer) and any(
-        isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds
-    )
+    """True if a layer uses the `forward` of one of torch's classes. A subclass may override it, or `__call__`."""
+    calls_forward = "forward" not in vars(layer) and type(layer).__call__ is nn.Module.__call__
+    return calls_forward and any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds)
 
 
 def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
@@ -29,7 +29,7 @@ def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
 
 def is_altered(module: nn.Module) -> bool:
     """True if hooks or a patched method may change the output of a module. Then the module must be called."""
-    return any(
+    return bool(_global_forward_hooks or _global_forward_pre_hooks) or any(
         any(getattr(m, hooks) for hooks in _HOOKS) or {"fuse", "forward", "left", "right"} & vars(m).keys()
         for m in module.modules()
     )

@@ -5,7 +5,6 @@ import types
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import getclosurevars
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +15,7 @@ M = TypeVar("M", bound=nn.Module)
 
 _lock = threading.RLock()
 _entered = 0  # number of times a model was switched
-_borrowers: "weakref.WeakKeyDictionary[nn.Module, _Borrowed]" = weakref.WeakKeyDictionary()
+_loans: "weakref.WeakKeyDictionary[nn.Module, _Loan]" = weakref.WeakKeyDictionary()  # modules switched to eval mode
 _OF_TORCH = frozenset(vars(nn.Module()))  # attributes that torch itself gives every module
 _PLAIN = (str, bytes, int, float, complex, type, type(None), torch.Tensor, torch.dtype, torch.device, torch.fx.Graph)
 
@@ -34,7 +33,7 @@ def eval_mode(model: M) -> Iterator[M]:
     the last one leaves. Meanwhile it is not safe to train it in another thread.
     """
     entered = _entered
-    in_eval = model not in _borrowers and not any(module.training for module in model.modules())
+    in_eval = not any(module in _loans or module.training for module in model.modules())
     if in_eval and entered == _entered:  # else another thread may have switched it in between
         yield model
     elif _can_be_viewed(model):
@@ -45,6 +44,8 @@ def eval_mode(model: M) -> Iterator[M]:
             yield view
         finally:
             for module, twin in twins.items():
+                new = twin._modules.keys() - module._modules.keys()
+                module._modules.update({name: twin._modules[name] for name in new})
                 for name, value in vars(twin).items():
                     if value is not before[module].get(name, _lock):
                         module.__dict__[name] = value
@@ -58,7 +59,7 @@ def _view(module: Any, twins: dict[nn.Module, nn.Module]) -> Any:
     if module not in twins:
         twin = twins[module] = object.__new__(type(module))
         twin.__dict__.update(vars(module), training=False)
-        twin._modules = {name: part and _view(part, twins) for name, part in module._modules.items()}
+        twin._modules = {name: None if part is None else _view(part, twins) for name, part in module._modules.items()}
     return twins[module]
 
 
@@ -77,6 +78,8 @@ def _can_be_viewed(model: nn.Module) -> bool:
 
 
 def _values_to_search(module: nn.Module) -> Iterator[Any]:
+    if isinstance(module, torch.fx.GraphModule):
+        return  # its code is made from a graph, and reaches nothing else
     for name, value in vars(module).items():
         if (name not in _OF_TORCH and name not in ("train", "eval")) or name.endswith("_hooks"):
             yield value
@@ -86,53 +89,58 @@ def _leads_to(modules: set[nn.Module], value: Any, depth: int) -> bool:
     """True if a value holds, or may call, one of the modules."""
     if isinstance(value, nn.Module):
         return value in modules
-    if isinstance(value, _PLAIN) or depth == 0:
+    if isinstance(value, _PLAIN) or (isinstance(value, types.FunctionType) and value.__module__.startswith("torch.")):
         return False
+    if depth == 0:
+        return True
     parts: list[Any] = []
     if isinstance(value, dict):
         parts = [*value.values()]
     elif isinstance(value, (list, tuple, set, frozenset)):
         parts = [*value]
-    elif isinstance(value, types.FunctionType):
-        parts = [*getclosurevars(value).nonlocals.values()]
-    elif isinstance(value, types.MethodType):
-        parts = [value.__self__]
-    elif hasattr(value, "__dict__"):
-        parts = [*vars(value).values()]
-        if callable(getattr(value, "func", None)):  # functools.partial
-            parts += [value.func, *getattr(value, "args", ()), *getattr(value, "keywords", {}).values()]
+    elif callable(value) or not hasattr(value, "__dict__") or hasattr(type(value), "__slots__"):
+        return True  # a function of the user's may reach anything
+    parts += vars(value).values() if hasattr(value, "__dict__") else []
     return any(_leads_to(modules, part, depth - 1) for part in parts)
 
 
-class _Borrowed:
-    """The modes of a model before its first caller, and the number of callers."""
+class _Loan:
+    """The mode of a module before its first caller, and the number of callers that need it in eval mode."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.modes = [(module, module.training) for module in model.modules()]
+    def __init__(self, module: nn.Module) -> None:
+        self.training = module.training
         self.callers = 0
 
 
 @contextmanager
 def _switched(model: nn.Module) -> Iterator[None]:
+    """Switch the modules of a model to eval mode. Modules that several models share are counted one by one."""
     global _entered
+    modules = list(model.modules())
     with _lock:
         _entered += 1
-        borrowed = _borrowers.setdefault(model, _Borrowed(model))
-        borrowed.callers += 1
-        if borrowed.callers == 1:
-            _switch(borrowed.modes, [False] * len(borrowed.modes))
+        for module in modules:
+            _loans.setdefault(module, _Loan(module)).callers += 1
     try:
+        with _lock:
+            for module in modules:
+                if module.training:
+                    module.train(False)  # not just the flag: some modules do more here, such as merging weights
         yield
     finally:
         with _lock:
-            borrowed.callers -= 1
-            if borrowed.callers == 0:
-                _switch(borrowed.modes, [training for _, training in borrowed.modes])
-                del _borrowers[model]
+            _return(modules)
 
 
-def _switch(modes: list[tuple[nn.Module, bool]], targets: list[bool]) -> None:
-    """Set the modes of modules, parents first, since `train` also sets their children."""
-    for (module, _), training in zip(modes, targets, strict=True):
-        if module.training != training:
-            module.train(training)  # not just the flag: some modules do more here, such as merging weights
+def _return(modules: list[nn.Module]) -> None:
+    """Put the modules that no other caller needs back into their modes, parents first."""
+    for module in modules:
+        _loans[module].callers -= 1
+    free = [(module, _loans[module].training) for module in modules if _loans[module].callers == 0]
+    for module, training in free:
+        if module.training != training and any(part in _loans and _loans[part].callers for part in module.modules()):
+            module.training = training  # `train` would also set the parts that others need
+        elif module.training != training:
+            module.train(training)
+    for module, _ in free:  # only now: until then `eval_mode` must not take them for modules in eval mode
+        del _loans[module]

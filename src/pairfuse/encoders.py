@@ -59,11 +59,12 @@ class Pooled(nn.Module):
         """Embed a batch: `(B, D)`."""
         output = self.model(**x) if isinstance(x, Mapping) else self.model(x)
         name = "last_hidden_state" if self.pooling in ("mean", "cls") else self.pooling
-        states: Tensor | None = getattr(output, name, None)  # (B, L, D), or (B, D) of any other name
-        if states is None:
+        states: Any = getattr(output, name, None)  # (B, L, D), or (B, D) of any other name
+        if not isinstance(states, Tensor):  # a method too, such as the `max` of a tensor
+            names = ", ".join(getattr(output, "keys", list)())
             raise ValueError(
-                f"Pooled expects {type(self.model).__name__} to return {name}, got {type(output).__name__} with "
-                f"{', '.join(getattr(output, 'keys', list)()) or 'no names'}: choose another pooling"
+                f"Pooled expects {type(self.model).__name__} to return a tensor {name}, got {type(output).__name__} "
+                f"with {names or 'no names'}: pass pooling='mean', 'cls' or the name of such a tensor"
             )
         if self.pooling == "cls":
             return states[:, 0]

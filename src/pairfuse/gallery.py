@@ -222,7 +222,7 @@ class Gallery:
         """Return the version of each tensor of the right encoder. torch increases it when the tensor changes."""
         encoder = self.model._tower("right").encoder
         tensors = [*encoder.parameters(), *encoder.buffers()]
-        return [id(x) if x.is_inference() else x._version for x in tensors]
+        return [id(encoder), *(0 if x.is_inference() else x._version for x in tensors), *map(id, tensors)]
 
 
 def count(items: "Items | Gallery") -> int | None:
@@ -270,6 +270,7 @@ def make_scorer(
         check_like(owner, parameter, u=u, v=v)
     max_bytes = check_int(owner, "max_bytes", max_bytes)
     check_rows_apart(owner, head)
+    check_rows_apart(owner, fusion)
     return Scorer(fusion, head, u, v, max_bytes=max_bytes, compile=compile, progress=progress)
 
 

@@ -56,7 +56,10 @@ class FaissIndex:
             raise TypeError(f"FaissIndex expects model to be a SiameseComparator, got {type(model).__name__}")
         faiss: Any = require_package("faiss", "faiss")
         self.model = model
-        model.inner_product_form()  # raises before anything is encoded
+        try:
+            model.inner_product_form()  # before anything is encoded
+        except ValueError as error:
+            raise ValueError(str(error).replace("inner_product_form", "FaissIndex", 1)) from None
         v = self._embed("gallery", gallery, "right", batch_size, progress)
         origin = v.mean(0) if model.fusion.in_features == model.fusion.in2_features else None
         self.form = model.inner_product_form(origin=origin)

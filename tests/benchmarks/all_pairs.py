@@ -10,6 +10,9 @@ compared with that product by both libraries that torch brings: `@` calls MKL fo
 """
 
 import argparse
+import platform
+import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +223,12 @@ def search_rows(device: str) -> list[Row]:
     return rows
 
 
+def vendor() -> str:
+    """The vendor of the processor, on which the faster library depends, or its architecture."""
+    found = re.search(r"vendor_id\s*: (\S+)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
+    return found[1] if found else platform.machine()
+
+
 def seconds(work: Callable[[], Any], device: str) -> float:
     """Wall time of one call."""
     if device != "cpu":
@@ -236,7 +245,7 @@ def table(device: str) -> None:
     """Print one table."""
     torch.manual_seed(0)
     u, v = torch.randn(ITEMS, WIDTH, device=device), torch.randn(ITEMS, WIDTH, device=device)
-    threads = f"{torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name()
+    threads = f"{torch.get_num_threads()} threads ({vendor()})" if device == "cpu" else torch.cuda.get_device_name()
     print(
         f"{ITEMS:,} × {ITEMS:,} pairs of width {WIDTH}; search: {QUERIES:,} queries, a gallery of {GALLERY:,}, width "
         f"{SEARCH_WIDTH}. float32, {threads}, torch {torch.__version__.partition('+')[0]}, faiss {faiss.__version__}.\n"

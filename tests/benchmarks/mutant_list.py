@@ -44,10 +44,50 @@ XNOR = [
     Mutant("xnor/bounds.py", "mse=min(prior, 1 - prior) / 2", "mse=min(prior, 1 - prior)", "a wrong squared error"),
 ]
 DATA = [
-    Mutant("data.py", 'f"{self.seed}/{index', 'f"{index', "every seed gives the same pairs"),
-    Mutant("data.py", '"same": left == right', '"same": left != right', "targets inverted"),
-    Mutant("data.py", "index % self.length", "index", "negative indices give other pairs"),
-    Mutant("data.py", "return self._pair(bits >> 1, bits & 1)", "return self._pair(bits & 1, bits & 1)", "only same"),
+    Mutant("data/black_white.py", 'f"{self.seed}/{index', 'f"{index', "every seed gives the same pairs"),
+    Mutant("data/black_white.py", '"same": left == right', '"same": left != right', "targets inverted"),
+    Mutant("data/black_white.py", "index % self.length", "index", "negative indices give other pairs"),
+    Mutant(
+        "data/black_white.py",
+        "return self._pair(bits >> 1, bits & 1)",
+        "return self._pair(bits & 1, bits & 1)",
+        "only same",
+    ),
+    Mutant("data/groups.py", "labels != UNLABELED", "labels >= UNLABELED", "unlabeled items are an identity"),
+    Mutant("data/groups.py", 'f"{seed}/{index}"', "seed + index", "neighboring seeds give the same pairs, shifted"),
+    Mutant("data/identities.py", "return labeled[train], labeled[test]", "return train, test", "positions of a part"),
+    Mutant("data/identities.py", "int(visits.max()),", "0,", "an identity twice in a batch"),
+    Mutant("data/identities.py", "math.ceil(alone / (self.identities - 1)),", "0,", "batches without a positive pair"),
+    Mutant("data/identities.py", "range(rank, len(", "range(0, len(", "all ranks get the same batches"),
+    Mutant("data/identities.py", "/ world_size) * world_size", "/ 1)", "ranks with different numbers of batches"),
+    Mutant("data/identities.py", "visits[batch, :, None] * count", "0 * count", "items that never come up"),
+    Mutant(
+        "data/identities.py", "[places < count]", "[places < self.items]", "items of a small identity twice in a batch"
+    ),
+    Mutant("data/identities.py", "numbers[~is_taken[numbers]]", "numbers", "an identity twice in a batch"),
+    Mutant(
+        "data/identities.py",
+        "where = _permutation(batches, goes_on, taken, generator)",
+        "where = torch.arange(batches)",
+        "no mixing",
+    ),
+    Mutant(
+        "data/identities.py", "own_random(self.seed, self.epoch)", "own_random(self.seed, 0)", "all epochs are the same"
+    ),
+    Mutant(
+        "data/identities.py",
+        "self._groups.order[shuffled[",
+        "self._groups.order[identity.argsort()[",
+        "no item is shuffled",
+    ),
+    Mutant("data/pairs.py", "self.exclude_self and second >= first)", "0)", "an item with itself"),
+    Mutant("data/pairs.py", "size * (second >= start)", "size * (second > start)", "a negative pair of one identity"),
+    Mutant("data/pairs.py", "other += other >= identity", "other += 0", "a negative pair of one identity"),
+    Mutant("data/pairs.py", "sizes * (total - sizes)", "sizes", "negative pairs are not equally likely"),
+    Mutant("data/pairs.py", "(1 if evenly else sizes)", "1", "identities always drawn evenly"),
+    Mutant("data/pairs.py", "index % self.length", "index", "negative indices give other pairs"),
+    Mutant("data/pairs.py", "random.random() < self.same", "random.random() > self.same", "the share of the others"),
+    Mutant("items/reading.py", "_is_label(given[1])) else", "True) else", "the second part of every item is left out"),
 ]
 HEADS = [
     Mutant("heads.py", "START_GAP * (same - different)", "START_GAP * (different - same)", "weights of a wrong sign"),
@@ -65,7 +105,7 @@ HEADS = [
     Mutant(
         "heads.py", "if isinstance(last, _PROBABILITIES):", "if False:", "a head that ends in a sigmoid is accepted"
     ),
-    Mutant("_layers.py", '"forward" not in vars(layer) and any(', "any(", "a patched layer counts as plain"),
+    Mutant("_layers.py", '"forward" not in vars(layer) and ', "", "a patched layer counts as plain"),
 ]
 ENCODERS = [
     Mutant("encoders.py", "_drop_auxiliary_classifiers(model)\n    if", "if", "several outputs in train mode"),
@@ -92,9 +132,14 @@ MODES = [
         "train mode",
     ),
     Mutant("_modes.py", "module.__dict__[name] = value", "pass", "attributes that a forward sets are lost"),
-    Mutant("_modes.py", "if borrowed.callers == 0:", "if True:", "the first of several callers switches back"),
+    Mutant("_modes.py", "if _loans[module].callers == 0]", "]", "the first of several callers switches back"),
     Mutant("_modes.py", "type(module).train is nn.Module.train", "True", "views of modules with a train of their own"),
-    Mutant("_modes.py", "parts = [value.__self__]", "parts = []", "views of modules that hold their own methods"),
+    Mutant(
+        "_modes.py",
+        "return True  # a function of the user",
+        "return False  # a function of the user",
+        "views of user functions",
+    ),
     Mutant("_modes.py", "parts = [*value]", "parts = []", "views of modules that hold their parts in lists"),
 ]
 FUSIONS = [

@@ -10,6 +10,7 @@ from clinic import (
     faulty_hidden,
     faulty_outputs,
     faulty_pairs,
+    faulty_plateau,
     healthy_architectures,
     healthy_suspects,
     healthy_training,
@@ -24,6 +25,7 @@ def _cases(*modules: ModuleType) -> list[Case]:
 
 
 FAULTY = _cases(
-    *(faulty_additive, faulty_outputs, faulty_geometry, faulty_gradients, faulty_batch, faulty_pairs, faulty_hidden)
+    *(faulty_additive, faulty_outputs, faulty_geometry, faulty_gradients, faulty_batch, faulty_pairs, faulty_hidden),
+    faulty_plateau,
 )
 HEALTHY = _cases(healthy_architectures, healthy_training, healthy_suspects)

@@ -95,7 +95,7 @@ def _tiny_start():
 
 @faulty("collapsed-embeddings")
 def tiny_start_of_the_last_layer():
-    """The embeddings of all items are one vector but for the fifth digit."""
+    """The embeddings of all items are equal to four digits."""
     return Patient(Siamese(_tiny_start(), nn.Linear(16, 1), distance), *vectors())
 
 

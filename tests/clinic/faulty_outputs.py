@@ -76,7 +76,7 @@ class Typo(nn.Module):
 
 @faulty("ignored-input")
 def first_input_twice():
-    """A slip of one character: the score is the same whatever stands on the right."""
+    """A slip of one character: the score is the same for every x2."""
     return Patient(Typo(), *vectors())
 
 
@@ -207,7 +207,7 @@ class Cosine(nn.Module):
 
 @faulty("bounded-output")
 def cosine_as_logit():
-    """p is between 0.27 and 0.73, and the loss above 0.31, however well the embeddings are."""
+    """p is between 0.27 and 0.73, and the loss above 0.31, however good the embeddings are."""
     return Patient(Cosine(), *vectors(), {"loss": nn.BCEWithLogitsLoss()})
 
 

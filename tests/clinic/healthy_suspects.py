@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (as everybody writes it)
 from torch import nn
 
-from clinic.case import Patient, Siamese, concat, conv_encoder, distance, healthy, images, mlp_encoder, vectors
+from clinic.case import Patient, Siamese, concat, conv_encoder, distance, healthy, images, mlp_encoder, texts, vectors
 
 
 @healthy
@@ -154,3 +154,69 @@ def two_optimizers():
     """A temperature of its own optimizer."""
     net = Siamese(mlp_encoder(), nn.Linear(16, 1))
     return Patient(net, *vectors(), {"optimizer": torch.optim.Adam(net.encoder.parameters())})
+
+
+@healthy
+def tiny_logits():
+    """A product whose logits are about 1e-8, which is not rounding: nothing cancels in them."""
+    net = Siamese(mlp_encoder(), nn.Linear(16, 1, bias=False))
+    with torch.no_grad():
+        net.head.weight.mul_(1e-7)
+    return Patient(net, *vectors())
+
+
+@healthy
+def tiny_logits_of_a_hidden_layer():
+    """A concatenation under a hidden layer, nearly additive before its training, with a small last layer."""
+    head = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1, bias=False))
+    with torch.no_grad():
+        head[2].weight.mul_(1e-6)
+    return Patient(Siamese(mlp_encoder(), head, concat), *vectors())
+
+
+@healthy
+def last_of_three_layers_at_zero():
+    """A concatenation under a hidden layer whose last layer starts at zero."""
+    head = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
+    nn.init.zeros_(head[2].weight)
+    nn.init.zeros_(head[2].bias)
+    return Patient(Siamese(mlp_encoder(), head, concat), *vectors(), {"loss": nn.BCEWithLogitsLoss()})
+
+
+@healthy
+def pixels_up_to_255():
+    """Numbers of size 255 come in, are divided, and give logits of a usual size."""
+
+    class Pixels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = conv_encoder()
+
+        def forward(self, x):
+            return self.encoder(x / 255)
+
+    x1, x2, y = images()
+    x1, x2 = ((x - x.min()) / (x.max() - x.min()) * 255 for x in (x1, x2))
+    return Patient(Siamese(Pixels(), nn.Linear(16, 1), distance), x1, x2, y)
+
+
+@healthy
+def masks_of_the_least_number():
+    """Attention that adds the least finite number where a token is padding."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.query, self.head = nn.Embedding(33, 16), nn.Linear(16, 1), nn.Linear(16, 1)
+
+        def encode(self, ids):
+            tokens = self.embedding(ids)
+            scores = self.query(tokens).squeeze(2) + (ids == 0) * torch.finfo(tokens.dtype).min
+            return (scores.softmax(1)[..., None] * tokens).sum(1)
+
+        def forward(self, a, b):
+            return self.head(self.encode(a) * self.encode(b)).squeeze(1)
+
+    x1, x2, y = texts()
+    x1[:, -2:] = 0
+    return Patient(Net(), x1, x2, y)

@@ -99,7 +99,7 @@ def test_two_widths():
     assert repr(concat) == "Concat(in_features=3, in2_features=2, out_features=5)"
 
 
-@pytest.mark.parametrize("left", [lambda u: u, lambda u: (), lambda u: (u, u), lambda u: (None,)])
+@pytest.mark.parametrize("left", [lambda u: 3, lambda u: (), lambda u: (u, u), lambda u: (None,)])
 def test_terms_that_do_not_match_are_refused(left):
     """Both sides return as many terms, and no product may be empty."""
 
@@ -114,6 +114,43 @@ def test_terms_that_do_not_match_are_refused(left):
 
     with pytest.raises(ValueError, match=r"Wrong.left and .right must return as many terms each"):
         Wrong(4)(torch.randn(2, 4), torch.randn(2, 4))
+
+
+@pytest.mark.parametrize(("method", "argument"), [("left", "u"), ("right", "v")])
+def test_a_term_that_is_not_in_a_tuple(method, argument):
+    terms = {"left": lambda self, u: (u,), "right": lambda self, v: (v,)}
+    terms[method] = lambda self, x: x
+    fusion = type("Bare", (pf.fusions.Separable,), {"symmetry": "symmetric", "xnor": "generic", **terms})
+    words = rf"Bare: {method} must return a tuple of tensors, got a Tensor: write `return \({argument},\)`"
+    for call in (lambda: fusion(4).additive, lambda: fusion(4)(torch.randn(2, 4), torch.randn(2, 4))):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        (lambda x: torch.stack([x, -x], -1), ": if each feature is a sum over the last dimension, set summed = True"),
+        (lambda x: x[..., :3], ": set self.out_features = 3 in __init__; or, if each feature is a sum over the last"),
+    ],
+)
+def test_terms_that_would_fit_a_sum(term, words):
+    """The error names `summed`, for one pair after the other and for all pairs."""
+
+    class Wrong(pf.fusions.Separable):
+        symmetry, xnor = "symmetric", "generic"
+
+        def left(self, u):
+            return (term(u),)
+
+        def right(self, v):
+            return (term(v),)
+
+    for width in (4, 2) if term(torch.zeros(2)).ndim == 2 else (4,):  # 2: as many features as terms of a sum
+        model, x = pf.SiameseComparator(torch.nn.Identity(), Wrong(width), embedding_dim=width), torch.randn(2, width)
+        for call in (model, model.score_embeddings):
+            with pytest.raises(ValueError, match=words):
+                call(x, x)
 
 
 @pytest.mark.parametrize("term", [lambda u: u[:, :2], lambda u: u[0], lambda u: u[None]])

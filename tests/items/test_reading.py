@@ -63,6 +63,11 @@ def raises(error, words):
     return pytest.raises(error, match=re.escape(words))
 
 
+class Backwards(DataLoader):
+    def __iter__(self):
+        return iter(list(super().__iter__())[::-1])
+
+
 def loader(**options):
     return DataLoader(ITEMS, **options)
 
@@ -84,6 +89,7 @@ def loader(**options):
         (DataLoader(Stream(), 3, drop_last=True), "drop_last=True"),
         (DataLoader(Stream(), 3, num_workers=2), "num_workers=2 over an IterableDataset: pass num_workers=1"),
         (loader(batch_size=3, in_order=False), "in_order=False: pass in_order=True"),
+        (Backwards(ITEMS, batch_size=3), "its own __iter__: pass its data set"),
     ],
 )
 def test_order(items, got):
@@ -167,9 +173,15 @@ def test_an_encoder_that_takes_a_pair():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (torch.Tensor.numpy, "got ndarray: use torch.as_tensor"),
-        (lambda x: {"a": x.numpy()}, "got ndarray: use torch.as_tensor"),
-        (lambda x: [1, 2], "got int: use torch.as_tensor"),
+        (torch.Tensor.numpy, "got ndarray: use torch.as_tensor(x, dtype=torch.float32), with the dtype of the"),
+        (lambda x: x.long().numpy(), "got ndarray: use torch.as_tensor"),
+        (lambda x: {"a": x.numpy()}, "got ndarray: use torch.as_tensor(x, dtype=torch.float32)"),
+        (
+            lambda x: [1, 2],
+            "got int in a list: use torch.as_tensor; a list or tuple is one batch of parts, not a data set: stack its "
+            "items with torch.stack, or pass DataLoader(items, batch_size=256)",
+        ),
+        (lambda x: [(x, None)], "got NoneType in a tuple: a list or tuple is one batch of parts, not a data set"),
         (iter, "got generator: join its items with torch.stack(list(...)), or write an IterableDataset"),
         (pack_sequence, "got PackedSequence: pass (padded, lengths), and call pack_padded_sequence in the encoder"),
         (torch.Tensor.to_sparse, "must be a dense tensor, got layout torch.sparse_coo: use .to_dense()"),
@@ -222,6 +234,8 @@ def test_a_list_of_items():
         model = pf.SiameseComparator(encoder, embedding_dim=encoder(X).shape[1])
         with pytest.raises((TypeError, ValueError), match=r"if these are items, stack them with torch\.stack"):
             model.encode_items(list(X))
+    items = [(row, 1) for row in X]
+    torch.testing.assert_close(MODEL.encode_items(DataLoader(items, batch_size=256)), MODEL.encode_items(X))
 
 
 @pytest.mark.parametrize(

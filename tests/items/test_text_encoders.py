@@ -70,8 +70,10 @@ def test_with_transformers(bert):
         torch.testing.assert_close(comparator(short, long), comparator.head(u * v).squeeze(1))
     with pytest.raises(TypeError, match=r"BaseModelOutput.*: pass pairfuse\.encoders\.Pooled\(encoder\)"):
         pf.SiameseComparator(model).encode(short)
-    with pytest.raises(ValueError, match=r"BertModel to return image_embeds, got .* with last_hidden_state, pooler"):
-        pf.encoders.Pooled(model, "image_embeds")(short)
+    for other in ("image_embeds", "max", "values"):  # the last one is a method of the output
+        words = rf"BertModel to return a tensor {other}, got .* with last_hidden_state, pooler_output: pass pooling="
+        with pytest.raises(ValueError, match=words):
+            pf.encoders.Pooled(model, other)(short)
     with pytest.raises(ValueError, match="Pooled cannot find the width of Linear: pass embedding_dim="):
         pf.encoders.Pooled(torch.nn.Linear(2, 2))
 

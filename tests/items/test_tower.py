@@ -78,7 +78,8 @@ def test_a_mapping_that_an_encoder_does_not_take():
 @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
 def test_dtypes_that_do_not_fit(dtype):
     x = torch.ones(6, 5, dtype=dtype)
-    words = f"x1 is of dtype {dtype}, the encoder of torch.float32: convert one to the other"
+    call = "take its real part first" if dtype.is_complex else "use x1.float()"
+    words = f"x1 is of dtype {dtype}, the encoder of torch.float32: {call}"
     for layers in (nn.Linear(5, 4), nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 4))):
         with raises(ValueError, words):
             pf.SiameseComparator(layers)(x, x)
@@ -104,13 +105,30 @@ def test_an_encoder_for_one_batch_size():
         joint(X, X)
     assert error.value.__notes__ == [
         "encoder GraphModule was given x1: shape (6, 5), joined with x2 to a batch of 12 items. If the encoder takes "
-        "only batches of 6, such as an exported one, pass joint_pass=False to SiameseComparator"
+        "only batches of 6, pass joint_pass=False to SiameseComparator"
     ]
     torch.testing.assert_close(apart(X, X), apart.head(exported(X) ** 2).squeeze(1))
     joint.encoder = encoder(lambda self, x: x[:6, :4])
     with raises(ValueError, "(B, D) = (12, 4), got shape (6, 4)") as error:
         joint(X, X)
-    assert "joined with x2 to a batch of 12 items" in error.value.__notes__[0]
+    assert "joined with x2 to a batch of 12 items. If the encoder takes only batches of 6" in error.value.__notes__[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_when_the_batch_size_may_be_the_cause():
+    """Only then does the note name joint_pass: not for a wrong width."""
+
+    def refuses(self, x):
+        raise RuntimeError("the batch size must be 6")
+
+    scripted = torch.jit.script(nn.Linear(4, 4))
+    for module, hinted in ((encoder(refuses), True), (scripted, True), (nn.Linear(4, 4), False)):
+        with pytest.raises(RuntimeError) as error:
+            pf.SiameseComparator(module, embedding_dim=4)(X, X)
+        assert ("joint_pass=False" in error.value.__notes__[0]) == hinted
+    with raises(ValueError, "pass embedding_dim=5") as error:
+        pf.SiameseComparator(encoder(lambda self, x: x))(X, X)
+    assert error.value.__notes__ == ["encoder Encoder was given x1, joined with x2 to a batch of 12 items"]
 
 
 def test_a_single_item_among_many():

@@ -72,6 +72,25 @@ def test_an_altered_head_is_called(alter):
         assert_equal(model.score_matrix(u, v), paired(model, u, v), 1e-12)
 
 
+class CalledOtherwise(nn.Linear):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+def test_a_call_of_ones_own_and_global_hooks_are_honored():
+    model = pf.SiameseComparator(nn.Identity(), "product", CalledOtherwise(4, 1), embedding_dim=4).double().eval()
+    u, v = randn(3, 4), randn(5, 4, seed=1)
+    with torch.no_grad():
+        assert_equal(model.score_matrix(u, v), paired(model, u, v), 1e-12)
+        model.head = nn.Linear(4, 1).double()
+        double = lambda module, inputs, output: 2 * output if isinstance(module, nn.Linear) else None  # noqa: E731
+        handle = nn.modules.module.register_module_forward_hook(double)
+        try:
+            assert_equal(model.score_matrix(u, v), paired(model, u, v), 1e-12)
+        finally:
+            handle.remove()
+
+
 def test_an_adapter_in_a_fusion_has_no_inner_product_form():
     """The vectors in an index would be those of the layer without it."""
     model = pf.SiameseComparator(nn.Identity(), "low-rank-bilinear", embedding_dim=4)

@@ -114,7 +114,7 @@ LINEAR = pf.SiameseComparator(nn.Linear(3, 3), "product")
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: MODEL.topk(GOOD, GOOD, 5), ValueError, "topk: k must be at most 4 (the gallery size 4), got 5"),
+        (lambda: MODEL.topk(GOOD, GOOD, 5), ValueError, "topk expects k to be at most 4 (the gallery size 4), got 5"),
         (
             lambda: MODEL.topk(GOOD, GOOD, 4, exclude_self=True),
             ValueError,
@@ -260,7 +260,7 @@ def test_an_encoder_s_own_error_is_kept_and_says_what_it_was_given():
 
 def test_k_is_checked_before_anything_is_encoded():
     model = pf.SiameseComparator(Counts(), "product", embedding_dim=3)
-    with pytest.raises(ValueError, match="k must be at most 5"):
+    with pytest.raises(ValueError, match="k to be at most 5"):
         model.topk(torch.randn(7, 4), Items(torch.randn(5, 4)), k=6)
     assert model.encoder.seen == 0
 

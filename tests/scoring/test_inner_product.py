@@ -178,7 +178,7 @@ class TestFaiss:
             (
                 lambda: pf.index.FaissIndex(pf.SiameseComparator(nn.Linear(3, 3)), torch.zeros(2, 3)),
                 ValueError,
-                "expects a separable fusion",
+                "FaissIndex expects a separable fusion, got SymmetricHeuristic",
             ),
             (lambda: pf.index.FaissIndex(LINEAR, torch.zeros(0, 3)), ValueError, "gallery must hold at least one item"),
             (
@@ -189,7 +189,7 @@ class TestFaiss:
             (
                 lambda: pf.index.FaissIndex(LINEAR, torch.ones(2, 3)).search(torch.ones(1, 3), 3),
                 ValueError,
-                "search: k must be at most 2",
+                "search expects k to be at most 2",
             ),
             (
                 lambda: pf.index.FaissIndex(LINEAR, torch.ones(2, 3)).search(torch.full((1, 3), torch.inf), 1),

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import pytest
 from documents import ROOT, load
 
+import pairfuse as pf
+
 DOCS = ROOT / "docs"
 languages = load("languages")
 PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.glob("**/*.md") if page.parent.name != "results")
 CHINESE = [page for page in PAGES if page.startswith("zh/")]
+FUSIONS = pf.list_fusions()  # before any page registers its own
 FENCE = re.compile(r"^```(\w*)\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -33,6 +36,13 @@ def test_the_navigation_lists_every_page():
     """By its path, once."""
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == PAGES
+
+
+@pytest.mark.parametrize("table", ["certificate_agreement", "digits"])
+def test_a_table_of_all_fusions_names_each_of_them(table):
+    """After a fusion is added, rerun the script that prints the table."""
+    text = (DOCS / "results" / f"{table}.md").read_text()
+    assert re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE) == FUSIONS
 
 
 @pytest.mark.parametrize("page", PAGES)

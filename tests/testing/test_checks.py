@@ -137,6 +137,16 @@ def test_what_cannot_be_checked(thing, words):
     assert words in check_fusion(thing).results[0].message
 
 
+def test_a_class_with_more_arguments():
+    class Scaled(pf.fusions.Product):
+        def __init__(self, in_features, *, scale):
+            super().__init__(in_features)
+
+    words = r"calls Scaled\(width\), but .*'scale'\): pass a function .*, as in lambda width: Scaled\(width, …\)"
+    with pytest.raises(TypeError, match=words):
+        check_fusion(Scaled)
+
+
 @pytest.mark.parametrize(
     "wrap", [lambda fusion: fusion, lambda fusion: ["product", fusion], lambda fusion: lambda _: fusion]
 )

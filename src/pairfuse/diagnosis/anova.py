@@ -29,10 +29,10 @@ def shares(grid: Tensor) -> Shares:
     return Shares(*(float(part / total) for part in (left, right, interaction.square().mean())))
 
 
-def rounding(grid: Tensor, precision: torch.dtype) -> float:
-    """The root mean square that rounding alone may leave: units of the largest logit, as computed in `precision`."""
-    units = 8 if precision.itemsize >= 4 else 2  # long sums are kept in float32, so half types round once
-    return units * torch.finfo(precision).eps * float(grid.abs().max())
+def rounding(magnitude: float, precision: torch.dtype) -> float:
+    """The root mean square that rounding alone may leave in sums of numbers of this size, computed in `precision`."""
+    units = 8 if precision.itemsize >= 4 else 1  # half types keep long sums in float32, and round once a layer
+    return units * torch.finfo(precision).eps * magnitude
 
 
 def rms(values: Tensor) -> float:
@@ -40,15 +40,15 @@ def rms(values: Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
-def crosses_over(grid: Tensor) -> bool:
+def crosses_over(grid: Tensor, noise: float = 0.0) -> bool:
     """True if two left items are ordered one way by one right item and the other way by another, or the reverse.
 
-    No never-decreasing function of a sum g + h does that, and XNOR needs it.
+    No never-decreasing function of a sum g + h does that, and XNOR needs it. Differences up to `noise` do not count.
     """
-    return _row_order_changes(grid) or _row_order_changes(grid.T)
+    noise = max(noise, 1e-6 * float((grid - grid.mean()).abs().max()))
+    return _row_order_changes(grid, noise) or _row_order_changes(grid.T, noise)
 
 
-def _row_order_changes(grid: Tensor) -> bool:
+def _row_order_changes(grid: Tensor, noise: float) -> bool:
     differences = grid[:, None] - grid[None]  # (n, n, m)
-    noise = 1e-6 * float((grid - grid.mean()).abs().max())
     return bool(((differences > noise).any(-1) & (differences < -noise).any(-1)).any())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pairfuse.diagnosis.anova import rms, rounding
 from pairfuse.diagnosis.function_recorder import BOUNDED, PROBABILITIES
 from pairfuse.diagnosis.loss_kind import wants_logits
 from pairfuse.diagnosis.outputs import Output, coarsest, sums_to_one, to_scores
@@ -17,7 +18,7 @@ from pairfuse.diagnosis.runner import ModelRunner
 from pairfuse.diagnosis.sample import Sample
 
 DRAWS = 8  # of weights at either scale, to see what a model may return; at least as many must be finite
-LARGE = 30  # times the present weights, which drives what can leave [-1, 1] out of it
+LARGE = 30  # times the current weights, which drives what can leave [-1, 1] out of it
 
 
 @dataclass
@@ -55,11 +56,29 @@ class Context:
         """The logits of every left item with every right one, `(n, m)`."""
         return self.runner.score_all(self.sample.left, self.sample.right)
 
+    def grid_of(self, of: str) -> Tensor:
+        """The grid of another field of `Output`."""
+        return self.grid if of == "logits" else self.runner.score_all(self.sample.left, self.sample.right, of=of)
+
+    @cached_property
+    def grid_magnitude(self) -> float:
+        """The size of the numbers that the grid is computed from."""
+        return self.runner.magnitude(self.sample.left, self.sample.right, self.grid, self.precision)
+
+    @property
+    def varies(self) -> bool:
+        """True if the logits of the grid differ by more than rounding."""
+        return rms(self.grid - self.grid.mean()) > rounding(self.grid_magnitude, self.held_precision)
+
     @cached_property
     def random(self) -> bool:
-        """True if two calls with the same pairs differ in eval mode."""
-        first, second = (self.runner.score(*self.sample.some_pairs(8)).values.nan_to_num() for _ in range(2))
-        return not torch.equal(first, second)
+        """True if two calls with the same pairs differ in eval mode, by more than rounding."""
+        pairs = self.sample.some_pairs(8)
+        first, second = (self.runner.score(*pairs).scores for _ in range(2))
+        if torch.equal(first.nan_to_num(), second.nan_to_num()):
+            return False
+        size = self.runner.magnitude(*pairs, first, self.precision, of="scores", pairwise=True)
+        return bool((first - second).nan_to_num().abs().max() > rounding(size, self.precision))
 
     @cached_property
     def precision(self) -> torch.dtype:

@@ -32,9 +32,9 @@ class Finding:
         evidence: The figures behind it.
         advice: What to do; empty if there is nothing to do.
         ground: `"proved"`: it follows from the algebra of a `SiameseComparator` whose fusion and head are pairfuse's
-            or torch's own. `"verified"`: it was checked to rounding, at the present weights and at redrawn ones, or
+            or torch's own. `"verified"`: it was checked up to rounding, at the current weights and at redrawn ones, or
             read off the model, the optimizer or the calls that were made. `"observed"`: it was seen for the given pairs
-            at the present weights.
+            at the current weights.
     """
 
     id: str
@@ -141,7 +141,7 @@ class Diagnosis:
         reasons = {id: f"{code(id)} ({escape(reason)})" for id, reason in self.skipped.items()}
         open_ = "; ".join(reasons[id] for id in self.undecided)
         others = "; ".join(text for id, text in reasons.items() if id not in self.undecided)
-        lists = (("UNDECIDED, so not ok", open_), ("ok", good), ("not examined", others))
+        lists = (("UNDECIDED, so not ok", open_), ("ok", good), ("skipped", others))
         return [(title, text) for title, text in lists if text]
 
     def _counts(self) -> str:

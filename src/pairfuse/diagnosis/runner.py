@@ -1,9 +1,10 @@
 """Running a model of pairs: in a sandbox, in either mode, with its weights as they are or redrawn."""
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 
 from pairfuse.diagnosis.function_recorder import FunctionRecorder
 from pairfuse.diagnosis.module_search import all_modules, find_module, named_weights, unwrapped
+from pairfuse.diagnosis.nudges import Nudges
 from pairfuse.diagnosis.outputs import Output, read_output
 from pairfuse.diagnosis.sample import take
 from pairfuse.diagnosis.sandbox import sandbox
 from pairfuse.items.batches import Batch, combine, count_items
 
+QUARTILE, QUARTILE_OF_NORMAL = 0.75, 1.15  # of absolute values, in standard deviations
 CHUNK = 64  # pairs at a time
+NUDGE = 1e-3  # up to so much of each number is taken off, to see how the scores change
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -27,7 +31,7 @@ class ModelRunner:
         call: The model.
         module: The module that holds its weights; an empty one if it is not known.
         has_module: True if the module is known.
-        weights: Of every parameter its name, its `id` and whether it wants gradients.
+        weights: Of every parameter its name, its `id` and whether it is trainable.
         probabilities: True if what the model returns is to be read as probabilities.
 
     Args:
@@ -117,8 +121,12 @@ class ModelRunner:
         trained: Sequence[nn.Module] = (),
         gradients: bool = False,
         recorder: FunctionRecorder | None = None,
+        mode: AbstractContextManager[Any] | None = None,
     ) -> Output:
-        """Call the model, without gradients unless they are wanted, and in eval mode but for the parts `trained`."""
+        """Call the model, without gradients unless they are wanted, and in eval mode but for the parts `trained`.
+
+        A `mode` is active around the call, outside the recorder.
+        """
         self.checkpoint()
         self.module.eval()
         for part in trained:
@@ -127,20 +135,70 @@ class ModelRunner:
         with torch.inference_mode(False), torch.set_grad_enabled(gradients), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the user sees them when calling the model
             pairs = [combine(Tensor.clone, x) for x in (x1, x2)]  # a model may write into its inputs
-            with recorder:
+            with mode or nullcontext(), recorder:
                 output = self.call(*pairs)
             return read_output(output, count_items("x1", x1), recorder, self.probabilities)
 
     def score_all(
-        self, left: Batch, right: Batch, *, of: str = "logits", recorder: FunctionRecorder | None = None
+        self,
+        left: Batch,
+        right: Batch,
+        *,
+        of: str = "logits",
+        recorder: FunctionRecorder | None = None,
+        mode: AbstractContextManager[Any] | None = None,
     ) -> Tensor:
         """The logits of all pairs, or another field of `Output`, `(n, m)`, in eval mode and float64."""
         n, m = count_items("x1", left), count_items("x2", right)
         rows, columns = torch.arange(n).repeat_interleave(m), torch.arange(m).repeat(n)
         chunks = [slice(start, start + CHUNK) for start in range(0, n * m, CHUNK)]
         pairs = ((take(left, rows[at]), take(right, columns[at])) for at in chunks)
-        scores = [getattr(self.score(*pair, recorder=recorder), of) for pair in pairs]
+        scores = [getattr(self.score(*pair, recorder=recorder, mode=mode), of) for pair in pairs]
         return torch.cat(scores).detach().double().cpu().view(n, m)
+
+    def magnitude(
+        self,
+        left: Batch,
+        right: Batch,
+        scores: Tensor,
+        precision: torch.dtype,
+        *,
+        of: str = "logits",
+        pairwise: bool = False,
+    ) -> float:
+        """The size of the numbers that scores are computed from, which may cancel in them.
+
+        Rounding follows that size, not the size of the scores. It is the change of the scores when every weight and
+        every result on the way changes a little at random, divided by the relative change. Numbers that have no effect
+        on the scores do not count. At least the size of the scores themselves.
+
+        Args:
+            left: Left items.
+            right: Right items.
+            scores: What the model gives for them: for all pairs `(n, m)`, or one by one `(n,)`.
+            precision: The coarsest floating-point type on the way; the numbers change by more than its rounding.
+            of: The field of `Output` that `scores` holds.
+            pairwise: True if row i of `left` goes with row i of `right`.
+        """
+        nudges = Nudges(max(NUDGE, 16 * torch.finfo(precision).eps))
+        largest = _largest(scores)
+        try:
+            with self.sandbox(), torch.no_grad():
+                for weight in [*named_weights(self.module).values(), *self.module.buffers()]:
+                    weight.copy_(nudges.nudged(weight))
+                if pairwise:
+                    moved = getattr(self.score(left, right, mode=nudges), of).detach().double()
+                else:
+                    moved = self.score_all(left, right, of=of, mode=nudges)
+        except Exception:  # such as weights of a class that cannot be changed
+            return largest
+        changes = (moved.to(scores.device) - scores.double()).nan_to_num(0, 0, 0).abs()
+        change = float(changes.flatten().quantile(QUARTILE)) / QUARTILE_OF_NORMAL  # a few pairs may divide by nearly 0
+        return max(largest, change * math.sqrt(12) / nudges.size)  # the deviation of what is taken off is size / √12
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.detach().double().nan_to_num(0, 0, 0).abs().max())
 
 
 def _is_scripted(call: Callable[..., Any], module: nn.Module) -> bool:

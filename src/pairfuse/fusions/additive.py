@@ -47,6 +47,27 @@ class Concat(Separable):
         return torch.cat([u, v], dim=-1)
 
 
+class OneSide(Separable):
+    """One of the embeddings alone: `u`, or `v`. A concatenation is scored as the two side by side."""
+
+    symmetry, additive, xnor = "none", True, "never"
+    two_widths = True
+
+    def __init__(self, in_features: int, in2_features: int, *, is_left: bool) -> None:
+        nn.Module.__init__(self)  # nothing to check: the widths are those of a `Concat`, and this is made at every call
+        self.in_features, self.in2_features = in_features, in2_features
+        self.out_features = in_features if is_left else in2_features
+        self.is_left = is_left
+
+    @override
+    def left(self, u: Tensor) -> Terms:
+        return (u,) if self.is_left else (None,)
+
+    @override
+    def right(self, v: Tensor) -> Terms:
+        return (None,) if self.is_left else (v,)
+
+
 @register_fusion("sum")
 class Sum(Separable):
     r"""Add the embeddings: `u + v`.

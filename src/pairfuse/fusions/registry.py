@@ -133,5 +133,9 @@ def as_fusion(spec: FusionSpec, in_features: int, in2_features: int, *, like: Te
         return fusion if like is None else fusion.to(device=like.device, dtype=like.dtype)
     if isinstance(spec, (list, tuple)):
         return Stack([as_fusion(part, in_features, in2_features, like=like) for part in spec])
-    advice = f": call it first, as in {spec.__name__}({in_features})" if isinstance(spec, type) else ""
+    advice = ""
+    if isinstance(spec, type) and issubclass(spec, Fusion):
+        advice = f": call it first, as in {spec.__name__}({in_features})"
+    elif callable(spec):  # another module, or a function
+        advice = ": pass a name of pairfuse.list_fusions(), such as 'bilinear', or write a subclass of pairfuse.Fusion"
     raise TypeError(f"fusion must be a pairfuse.Fusion, a registered name, or a list of either, got {spec!r}{advice}")

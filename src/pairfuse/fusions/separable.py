@@ -70,14 +70,32 @@ class Separable(Fusion):
             product = product.sum(-1) if self.summed else product
             fused = product if fused is None else fused + product
         assert fused is not None
+        if not self.summed and (fused.ndim > u.ndim or fused.shape[-1:] != (self.out_features,)):
+            raise ValueError(
+                f"the terms of {type(self).__name__}.left and .right must have shape (..., {self.out_features}), got "
+                f"products of shape {tuple(fused.shape)}{self._hint_at_shape(fused, u.ndim)}"
+            )
         return fused
+
+    def _hint_at_shape(self, x: Tensor, ndim: int) -> str:
+        """Return advice for a term of another shape, for embeddings of `ndim` dimensions."""
+        summed = "if each feature is a sum over the last dimension, set summed = True"
+        if x.ndim == ndim:
+            return f": set self.out_features = {x.shape[-1]} in __init__; or, {summed}"
+        return f": {summed}" if x.ndim == ndim + 1 and x.shape[-2] == self.out_features else ""
 
     def _pair_terms(self, left: Terms, right: Terms) -> list[tuple[Tensor | None, Tensor | None]]:
         """Return the pairs (A_s, B_s); raise unless both sides are sequences of one length without an empty product."""
+        for method, argument, side in (("left", "u", left), ("right", "v", right)):
+            if isinstance(side, Tensor):
+                raise ValueError(
+                    f"{type(self).__name__}: {method} must return a tuple of tensors, got a Tensor: write `return "
+                    f"({argument},)`"
+                )
         fits = all(isinstance(side, (tuple, list)) for side in (left, right)) and len(left) == len(right) > 0
         pairs = list(zip(left, right, strict=True)) if fits else []
         if not fits or any(a is None and b is None for a, b in pairs):
-            came = [type(side).__name__ if isinstance(side, Tensor) else f"{len(side)} terms" for side in (left, right)]
+            came = [f"{len(side)} terms" if hasattr(side, "__len__") else type(side).__name__ for side in (left, right)]
             raise ValueError(
                 f"{type(self).__name__}.left and .right must return as many terms each, as tuples or lists of tensors "
                 f"with at most one None in a pair, got {came[0]} and {came[1]}"

@@ -23,11 +23,15 @@ def tensors(name: str, batch: Batch) -> list[Tensor]:
         batch = batch.values()
     elif isinstance(batch, PackedSequence) or not isinstance(batch, (tuple, list)):
         raise wrong_kind(name, KINDS, batch)
+    else:
+        for part in batch:
+            if not isinstance(part, (Tensor, Mapping, tuple, list)):
+                raise wrong_kind(name, KINDS, part, within=type(batch).__name__)
     return [tensor for part in batch for tensor in tensors(name, part)]
 
 
-def wrong_kind(name: str, rule: str, value: Any) -> TypeError:
-    """Return the error for a value that cannot be read as items, with advice for known kinds."""
+def wrong_kind(name: str, rule: str, value: Any, *, within: str = "") -> TypeError:
+    """Return the error for a value, alone or within a list or tuple, that cannot be read as items."""
     kind, advice = type(value).__name__, ""
     if isinstance(value, PackedSequence):
         advice = "pass (padded, lengths), and call pack_padded_sequence in the encoder"
@@ -37,12 +41,20 @@ def wrong_kind(name: str, rule: str, value: Any) -> TypeError:
         rule, kind, advice = "a dense tensor", f"layout {value.layout}", "use .to_dense()"
     elif is_tensordict(value):
         advice = "use .to_dict()"
+    elif getattr(getattr(value, "dtype", None), "kind", "") == "f":  # a float array of NumPy
+        advice = "use torch.as_tensor(x, dtype=torch.float32), with the dtype of the encoder"
     elif isinstance(value, Number) or hasattr(value, "__array__"):
         advice = "use torch.as_tensor"  # also what a tokenizer returns without return_tensors="pt"
+    elif isinstance(value, str):
+        advice = "tokenize texts first"
     elif isinstance(value, (DataLoader, Dataset)):
         advice = "pass one batch of it"
     elif hasattr(value, "__next__"):
         advice = "join its items with torch.stack(list(...)), or write an IterableDataset"
+    kind += f" in a {within}" if within else ""
+    if within and not isinstance(value, str):
+        not_a_data_set = "a list or tuple is one batch of parts, not a data set: stack its items with torch.stack, or "
+        advice += f"{advice and '; '}{not_a_data_set}pass DataLoader(items, batch_size=256)"
     return TypeError(f"{name} must be {rule}, got {kind}{advice and ': '}{advice}")
 
 

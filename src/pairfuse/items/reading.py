@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
-from pairfuse.items.batches import Batch, count_items, take_rows, wrong_kind
+from pairfuse.items.batches import Batch, combine, count_items, take_rows, wrong_kind
 
 Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 """Many items: a batch, a data set or a data loader.
 
 - **A batch** is a tensor, or nested mappings, tuples or lists of tensors, batch first. The encoder gets all of it, as
-  when you call the model.
+  when you call the model. A Python list or tuple is one batch of parts, not a data set: to pass a list of single items,
+  join them with `torch.stack`, or pass `DataLoader(items, batch_size=256)`.
 - **A data set** is a `Dataset` or `IterableDataset` of torch, or any object with `__getitem__` and `__len__`. It gives
   items, or `(item, label)`.
 - **A `DataLoader`** gives batches of a data set. Results are indexed by position, so it must give all items in order:
@@ -40,13 +41,33 @@ def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Bat
     loader = items if isinstance(items, DataLoader) else DataLoader(items, batch_size)
     due, read = _count_in_order(name, loader), 0
     for given in loader:
-        parts = len(given) if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") else 0
+        parts = _count_parts(given)
         labeled = parts == 2 and _are_labels(given[1])
         batch = given[0] if labeled or parts == 1 else given
         read += count_items(name, batch)
         yield batch, labeled
     if due is not None and read != due:
         raise _incomplete(name, f"{read} of {due} items", "check the collate_fn of the DataLoader")
+
+
+def read_item(items: Items, index: int) -> Any:
+    """Return one item of a batch or a data set, without its label."""
+    if isinstance(items, (Tensor, Mapping, list, tuple)):
+        return combine(lambda tensor: tensor[index], items)
+    given = items[index]  # type: ignore[index]  # `count_readable` has excluded loaders
+    parts = _count_parts(given)
+    return given[0] if parts == 1 or (parts == 2 and _is_label(given[1])) else given
+
+
+def count_readable(name: str, items: Items) -> int:
+    """Return the number of items. Raise unless `read_item` can read them in any order."""
+    if isinstance(items, (Tensor, Mapping, list, tuple)):
+        return count_items(name, items)
+    if isinstance(items, (DataLoader, IterableDataset)) or not _is_data_set(items):
+        rule = "a tensor, nested dicts, tuples or lists of tensors, or a data set with __getitem__ and __len__"
+        advice = ": pass its data set, loader.dataset" if isinstance(items, DataLoader) else ""
+        raise TypeError(f"{name} must be {rule}, got {type(items).__name__}{advice}")
+    return len(items)  # type: ignore[arg-type]
 
 
 def known_length(items: Items) -> int | None:
@@ -77,6 +98,16 @@ def _is_data_set(items: Any) -> bool:
     return reads and not other
 
 
+def _count_parts(given: Any) -> int:
+    """Return the number of parts of a tuple or list; 0 for anything else, also for a named tuple."""
+    return len(given) if isinstance(given, (list, tuple)) and not hasattr(given, "_fields") else 0
+
+
+def _is_label(part: Any) -> bool:
+    """Return True for the second part of a single item if `_are_labels` is true for a batch of such parts."""
+    return isinstance(part, (Number, str)) or getattr(part, "shape", None) in ((), (1,))
+
+
 def _are_labels(part: Any) -> bool:
     if isinstance(part, Tensor):
         return part.ndim == 1 or (part.ndim == 2 and part.shape[1] == 1)
@@ -86,6 +117,8 @@ def _are_labels(part: Any) -> bool:
 def _count_in_order(name: str, loader: DataLoader[Any]) -> int | None:
     """Return the number of items that a loader gives, if known. Raise unless it surely gives all of them in order."""
     count, drops = None, loader.drop_last
+    if type(loader).__iter__ is not DataLoader.__iter__:
+        raise _incomplete(name, "a DataLoader with its own __iter__", "pass its data set")
     if isinstance(loader.dataset, IterableDataset):
         if loader.num_workers > 1:  # each worker gives all items, or its share
             got = f"a DataLoader with num_workers={loader.num_workers} over an IterableDataset"

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pairfuse._checks import check_encoded, check_int
+from pairfuse._checks import as_dtype, check_encoded, check_int
 from pairfuse._progress import show_progress
 from pairfuse.items.batches import Batch, combine, count_items, describe, tensors
 from pairfuse.items.reading import Items, count_batches, read_batches
@@ -68,15 +68,17 @@ class Tower(NamedTuple):
             embeddings: Any = self.encoder(**x) if keywords else self.encoder(x)
         except Exception as error:
             cause = "" if isinstance(error, (torch.OutOfMemoryError, KeyError)) else hint(error)
-            if cause and isinstance(error, (RuntimeError, ValueError, TypeError, AttributeError)):
+            if cause and isinstance(error, (RuntimeError, ValueError, TypeError, AttributeError, IndexError)):
                 raise ValueError(f"{owner} cannot take {name}: {str(error) or type(error).__name__}{cause}") from error
-            error.add_note(f"{owner} was given {name}: {describe(given)}" + (_joint_note(items) if joint else ""))
+            note = _joint_note(items, _takes_one_size(self.encoder, error)) if joint else ""
+            error.add_note(f"{owner} was given {name}: {describe(given)}{note}")
             raise
         try:
             check_encoded(owner, embeddings, items, self.width, hint)
         except ValueError as error:
             if joint:
-                error.add_note(f"{owner} was given {name}" + _joint_note(items))
+                one_size = isinstance(embeddings, Tensor) and embeddings.shape[:1] == (items // 2,)
+                error.add_note(f"{owner} was given {name}" + _joint_note(items, one_size))
             raise
         return embeddings  # type: ignore[no-any-return]
 
@@ -177,11 +179,17 @@ def _join(embeddings: list[Tensor]) -> Tensor:
     return joined
 
 
-def _joint_note(items: int) -> str:
-    return (
-        f", joined with x2 to a batch of {items} items. If the encoder takes only batches of {items // 2}, such as an "
-        "exported one, pass joint_pass=False to SiameseComparator"
-    )
+def _joint_note(items: int, one_size: bool) -> str:
+    note = f", joined with x2 to a batch of {items} items"
+    if one_size:
+        note += f". If the encoder takes only batches of {items // 2}, pass joint_pass=False to SiameseComparator"
+    return note
+
+
+def _takes_one_size(encoder: nn.Module, error: Exception) -> bool:
+    """Return True if an encoder may have failed because it takes batches of one size only."""
+    fixed = any(isinstance(module, (torch.fx.GraphModule, torch.jit.ScriptModule)) for module in encoder.modules())
+    return fixed or any(words in str(error).lower() for words in ("guard", "batch size", "batch_size"))
 
 
 def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None) -> str:
@@ -193,9 +201,15 @@ def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None)
         )
     wrong_type = isinstance(error, (TypeError, AttributeError))
     if isinstance(given, Mapping):
-        if not wrong_type or takes_keywords(tower.encoder, given):
-            return ""
-        return f". {name} is {describe(given)}: forward does not take these keys as keyword arguments, nor a mapping"
+        if wrong_type and not takes_keywords(tower.encoder, given):
+            return (
+                f". {name} is {describe(given)}: forward does not take these keys as keyword arguments, nor a mapping"
+            )
+        ndims = {tensor.ndim for tensor in tensors(name, given)}
+        if not wrong_type and tower.item_ndim is None and ndims in ({1}, {3}):
+            advice = f"if it is one item, pass item_ndim={ndims.pop()} to SiameseComparator"
+            return f". {name} of {describe(given)} was read as a batch of {count_items(name, given)} items: {advice}"
+        return ""
     if wrong_type:
         return ""
     if given.dtype == torch.uint8:
@@ -203,7 +217,8 @@ def _hint(tower: Tower, name: str, given: Batch, error: Exception | None = None)
     parameter = first_parameter(tower.encoder)
     of_dtype = any(words in str(error) for words in ("type", "not implemented for"))
     if parameter is not None and of_dtype and given.dtype != parameter.dtype:
-        return f". {name} is of dtype {given.dtype}, the encoder of {parameter.dtype}: convert one to the other"
+        call = "take its real part first" if given.is_complex() else f"use {as_dtype(name, parameter.dtype)}"
+        return f". {name} is of dtype {given.dtype}, the encoder of {parameter.dtype}: {call}"
     if tower.item_ndim is None and given.ndim in (1, 3):
         items, *item = given.shape
         return (

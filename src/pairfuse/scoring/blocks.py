@@ -73,8 +73,8 @@ class Scorer:
         self.max_bytes = max_bytes
         self.compile = compile
         self.progress = progress
-        one_width = u.shape[1] == v.shape[1]
-        origin = _middle(v if self._unlimited else _some(v), self.compute_dtype) if one_width else None
+        moves = any(isinstance(part, Fusion) and part.translation_invariant for part in fusion.modules())
+        origin = _middle(v if self._unlimited else _some(v), self.compute_dtype) if moves else None
         self.plan = Plan(fusion, head, origin, split=self.compute_dtype == wide)
 
     def blocks(self, rows: int | None = None, columns: int | None = None) -> Iterator[ScoreBlock]:

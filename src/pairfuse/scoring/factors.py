@@ -72,10 +72,11 @@ def factors_of(fusion: Separable, u: Tensor, v: Tensor, weight: Tensor, *, swapp
 def _check_term(fusion: Separable, x: Tensor | None, items: int, features: int) -> None:
     shapes = [(items, features)] if not fusion.summed else [(items, "R"), (items, features, "R")]
     if x is not None and not any(_has_shape(x, shape) for shape in shapes):
+        hint = fusion._hint_at_shape(x, 2) if not fusion.summed and x.shape[:1] == (items,) else ""
         due = " or ".join(str(shape).replace("'", "") for shape in shapes)
         raise ValueError(
             f"the terms of {type(fusion).__name__}.left and .right must have shape {due} for {items} items, "
-            f"got {tuple(x.shape)}"
+            f"got {tuple(x.shape)}{hint}"
         )
 
 

@@ -8,7 +8,8 @@ from typing_extensions import override
 
 from pairfuse._checks import check_logits
 from pairfuse._layers import FEW, apply_linear, is_altered, is_linear
-from pairfuse.fusions import Fusion, Separable, Stack, Symmetrized
+from pairfuse.fusions import Concat, Fusion, Separable, Stack, Symmetrized
+from pairfuse.fusions.additive import OneSide
 from pairfuse.fusions.base import knows_fuse
 from pairfuse.heads import split_head
 from pairfuse.items.batches import expand_pairs
@@ -35,6 +36,10 @@ def take_apart(fusion: Fusion, weight: Tensor, *, swapped: bool = False) -> list
         weights = torch.split(weight, [part.out_features for part in fusion.fusions], dim=-1)
         parts = zip(fusion.fusions, weights, strict=True)
         return [leaf for part, w in parts for leaf in take_apart(part, w, swapped=swapped)]
+    if isinstance(fusion, Concat) and knows_fuse(fusion, "left", "right"):  # without the zeros of its terms
+        widths = [fusion.in_features, fusion.in2_features]
+        sides = zip((True, False), torch.split(weight, widths, dim=-1), strict=True)
+        return [Leaf(OneSide(*widths, is_left=is_left), w, swapped) for is_left, w in sides]
     if isinstance(fusion, Symmetrized) and knows_fuse(fusion, "_declare"):
         return [leaf for order in (False, True) for leaf in take_apart(fusion.fusion, weight / 2, swapped=order)]
     return [Leaf(fusion, weight, swapped)]
@@ -79,8 +84,10 @@ class Plan(nn.Module):
         self.pair_by_pair = [leaf for leaf in leaves if not leaf.fusion.fast_path]
         separable = [leaf for leaf in leaves if leaf.fusion.fast_path]
         # If a leaf has fewer features than the layer has outputs, score the features first, then apply the layer.
-        self.features_first = [leaf for leaf in separable if leaf.fusion.out_features < len(leaf.weight)]
-        self.direct = [leaf for leaf in separable if leaf.fusion.out_features >= len(leaf.weight)]
+        # Sums need neither: their part of the layer is a number for each row and for each column.
+        first = [leaf.fusion.out_features < len(leaf.weight) and not leaf.fusion.additive for leaf in separable]
+        self.features_first = [leaf for leaf, is_first in zip(separable, first, strict=True) if is_first]
+        self.direct = [leaf for leaf, is_first in zip(separable, first, strict=True) if not is_first]
         layers = [] if parts is None else parts.rest
         self.last: nn.Linear | None = None
         if layers and is_linear(layers[-1]) and layers[-1].out_features <= FEW:

@@ -1,6 +1,7 @@
 """The fusion under test, or a function that makes one for any width."""
 
 import copy
+import inspect
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -25,6 +26,8 @@ class FusionCase:
             raise TypeError(
                 f"check_fusion expects a pairfuse.Fusion, a class, a name, a list or a function, got {given!r}"
             )
+        if isinstance(given, type) and issubclass(given, Fusion):
+            _check_takes_width(given)
         self.given = given
         self.fixed = _built(given)
 
@@ -78,6 +81,18 @@ class FusionCase:
                             noise = 0.3 * torch.randn_like(p)
                             p.copy_(torch.where(p == 0, noise, p * noise.exp()))
         return made
+
+
+def _check_takes_width(fusion: type[Fusion]) -> None:
+    """Raise unless `fusion(width)` fits the signature."""
+    signature, name = inspect.signature(fusion), fusion.__name__
+    try:
+        signature.bind(4)
+    except TypeError as error:
+        raise TypeError(
+            f"check_fusion calls {name}(width), but the signature is {name}{signature} ({error}): pass a function of "
+            f"the width, as in lambda width: {name}(width, …)"
+        ) from None
 
 
 def _built(given: Any) -> Fusion | None:

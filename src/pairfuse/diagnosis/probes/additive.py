@@ -1,8 +1,9 @@
 """Probe `additive`."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from pairfuse.comparator import SiameseComparator
 from pairfuse.diagnosis.anova import additive_part, crosses_over, rms, rounding, shares
@@ -15,6 +16,7 @@ from pairfuse.diagnosis.report import Ground
 from pairfuse.diagnosis.sample import cast, take
 from pairfuse.fusions import Fusion
 from pairfuse.heads import is_monotone_affine
+from pairfuse.items.batches import Batch
 from pairfuse.xnor import xnor_certificate
 
 SURE = 1000  # times rounding: no additive model leaves that much
@@ -22,6 +24,7 @@ SIDE = 6  # items on either side of the grids at redrawn weights
 SCALES = (10, 3, 1, 0.5, 0.1)  # of the noise on the weights, times their size
 DRAWS = 3  # the first so many of these at which the logits are finite
 LEAST = 2
+RESOLVED = 10  # times rounding: the least spread of logits in which a sum can be seen
 CURE = (
     "Let the embeddings meet in something other than a sum before the linear layer: multiply them element by element "
     "(u * v), take |u - v|, or both; or put a hidden layer with a nonlinearity after the concatenation. "
@@ -38,31 +41,38 @@ def additive(context: Context) -> Result:
 
     Computation: the logits of all pairs of the items, less row means and column means; what is left is the interaction.
     A last function that never decreases, such as a sigmoid, is left out. It is confirmed in float64 on 6 × 6 items, at
-    the present weights and at weights redrawn around them, near and far, since a branch that starts at zero is additive
+    the current weights and at weights redrawn around them, near and far, since a branch that starts at zero is additive
     for a moment only; where the model does not run in float64, in its own type. A `SiameseComparator` of an additive
-    fusion of pairfuse's and a head of torch's affine layers is additive by its algebra. Where only probabilities are
-    known, they are tried themselves as well, and a test that is free of links is added: no two items ever change their
-    order. Threshold: `fail` at 8 units of rounding in the coarsest type seen on the way. False alarms: a model whose
-    interaction comes with neither its present weights nor redrawn ones, such as a branch that its training loop
+    fusion of pairfuse's and a head of torch's affine layers is additive by its algebra, and nothing is measured. Where
+    only probabilities are known, their logits and the probabilities themselves are tested, and then whether two items
+    ever change their order. Threshold: `fail` at 8 units of rounding in the coarsest type on the way, of the numbers
+    that the logits are computed from: a model that was trained to the plateau cancels them. If the logits themselves
+    are no larger than that, and redrawn weights give no answer, the check is undecided. False alarms: a model whose
+    interaction comes with neither its current weights nor redrawn ones, such as a branch that its training loop
     switches on.
     """
+    model = context.runner.module
+    if context.runner.call is model and is_declared_additive(model):
+        return _verdict(context, f"{SUM}, whatever the weights.", _declared(context), "proved")
     activation = context.given.final_activation
     hidden = context.runner.probabilities and (activation is None or activation.name not in MONOTONE)
     evidence: Evidence = {}
     for of in ("inner", "scores") if hidden else ("inner",):
         known = of == "inner" and (activation is None or activation.name in LOGIT_ACTIVATIONS)
-        grid = context.grid if known else context.runner.score_all(context.sample.left, context.sample.right, of=of)
+        grid = context.grid_of("logits" if known else of)
         if not grid.isfinite().all():
             continue
-        noise, left = rounding(grid, context.precision), rms(grid - additive_part(grid))
-        evidence = {"interaction (rms)": left, "rounding": noise, "share of the variance": shares(grid).interaction}
-        if left > SURE * noise:
+        here = _measure(context, context.sample.left, context.sample.right, grid, of, context.precision)
+        evidence = {**here.evidence(), "share of the variance": shares(grid).interaction}
+        if here.interaction > SURE * here.noise:
             continue
         if context.runner.has_module:
             found = _around_these_weights(context, of, evidence)
             if found is not None:
                 return found
-        elif left <= noise:
+        elif not here.resolved:
+            raise Undecided("the logits differ by little more than rounding: pass module= to examine other weights")
+        elif here.is_sum:
             items = f"{context.sample.rows} by {context.sample.columns} items"
             text = f"{SUM}, to rounding, for all pairs of {items}. Pass module= to verify it at other weights."
             return _verdict(context, text, evidence, "observed")
@@ -71,6 +81,40 @@ def additive(context: Context) -> Result:
     if not evidence:
         raise Undecided("some logits are not finite")
     return Result("ok", evidence=evidence)
+
+
+class Measured(NamedTuple):
+    """The logits of a grid at some weights: their spread, their interaction, and what rounding may leave of both."""
+
+    spread: float
+    interaction: float
+    noise: float
+    precision: torch.dtype
+
+    @property
+    def resolved(self) -> bool:
+        """True if the logits are far above rounding, so that a sum is told from anything else."""
+        return self.spread > RESOLVED * self.noise
+
+    @property
+    def is_sum(self) -> bool:
+        """True if rounding explains the interaction."""
+        return self.interaction <= self.noise
+
+    @property
+    def crosses(self) -> bool:
+        """True if rounding cannot explain the interaction."""
+        return self.interaction > self.noise * (SURE if self.precision == torch.float64 else 1)
+
+    def evidence(self) -> Evidence:
+        """As a report shows it."""
+        return {"interaction (rms)": self.interaction, "rounding": self.noise}
+
+
+def _measure(context: Context, left: Batch, right: Batch, grid: Tensor, of: str, precision: torch.dtype) -> Measured:
+    size = context.runner.magnitude(left, right, grid, precision, of=of)
+    spread, interaction = rms(grid - grid.mean()), rms(grid - additive_part(grid))
+    return Measured(spread, interaction, rounding(size, precision), precision)
 
 
 def is_declared_additive(model: Any) -> bool:
@@ -89,55 +133,58 @@ def is_declared_additive(model: Any) -> bool:
 
 
 def _around_these_weights(context: Context, of: str, evidence: Evidence) -> Result | None:
-    """The test at the present weights and at redrawn ones; None if there is an interaction."""
+    """The test at the current weights and at redrawn ones; None if there is an interaction."""
     try:
-        double, ((size, noise), *others) = True, _interactions(context, of, torch.float64)
+        double, (here, *others) = True, _interactions(context, of, torch.float64)
     except Exception:  # such as constants in float32: it runs in its own type
-        double, ((size, noise), *others) = False, _interactions(context, of, None)
+        double, (here, *others) = False, _interactions(context, of, None)
     kind = "in float64" if double else "in its own type"
-    evidence = {**evidence, kind: size, "rounding there": noise}
-    if size > noise:
+    evidence = {**evidence, kind: here.interaction, "rounding there": here.noise}
+    if here.crosses:
         return None
-    found = [left for left, noise in others if left > noise]
-    constant = rms(context.grid - context.grid.mean()) <= rounding(context.grid, context.held_precision)
-    coarse = not double and context.precision.itemsize < 4  # so that an interaction may be lost in rounding
-    if found and (constant or coarse):
-        return Result("ok", evidence={**evidence, "around the present weights": max(found)})
+    found = [other.interaction for other in others if other.crosses]
     if found:
+        evidence = {**evidence, "at random weights": max(found)}
+        coarse = not double and context.precision.itemsize < 4  # so that an interaction may be lost in rounding
+        if not (here.resolved and here.is_sum) or coarse or not context.varies:
+            return Result("ok", evidence=evidence)
         return Result(
             "warn",
-            "At its present weights the model is a sum g(x1) + h(x2); at others it is not.",
-            {**evidence, "around the present weights": max(found)},
+            "At its current weights the model is a sum g(x1) + h(x2); at others it is not.",
+            evidence,
             "Right for a branch that starts at zero on purpose. Otherwise look for zero weights, or a dead ReLU, where "
             "the two sides meet.",
         )
-    model = context.runner.module
-    if context.runner.call is model and is_declared_additive(model):
-        return _verdict(context, f"{SUM}, whatever the weights.", _declared(context), "proved")
     if len(others) < LEAST:
-        raise Undecided("around the present weights too few logits are finite")
-    text = f"{SUM}, at these weights and at {len(others)} draws around them."
+        raise Undecided("at random weights too few logits are finite")
+    sums = [other for other in others if other.is_sum and other.resolved]
+    if len(sums) < LEAST or not here.is_sum:
+        raise Undecided("the logits differ by little more than rounding, at random weights too")
+    text = f"{SUM}, at the current weights and at {_counted(len(sums))} sets of random weights."
     return _verdict(context, text, evidence, "verified" if double else "observed")
 
 
-def _interactions(context: Context, of: str, dtype: torch.dtype | None) -> list[tuple[float, float]]:
-    """Interaction and rounding of the model as it is, and with its weights redrawn, where that is finite."""
+def _counted(count: int) -> str:
+    return {2: "two", 3: "three"}.get(count, str(count))
+
+
+def _interactions(context: Context, of: str, dtype: torch.dtype | None) -> list[Measured]:
+    """The model as it is, and with its weights redrawn, where its logits are finite."""
     left, right = (take(x, slice(SIDE)) for x in (context.sample.left, context.sample.right))
     if dtype is not None:
         left, right = cast(left, dtype), cast(right, dtype)
     held = context.held_precision if dtype is None else dtype
-    found: list[tuple[float, float]] = []
+    found: list[Measured] = []
     for scale in (0, *SCALES):
         recorder = FunctionRecorder()
         with context.runner.sandbox(dtype=dtype), torch.no_grad():
             if scale:
                 context.runner.redraw(scale)
             grid = context.runner.score_all(left, right, of=of, recorder=recorder)
-        if grid.isfinite().all():
-            noise = rounding(grid, coarsest(held, recorder.precision))
-            found.append((rms(grid - additive_part(grid)), noise))
-        elif not scale:
-            raise Undecided("some logits are not finite")
+            if grid.isfinite().all():
+                found.append(_measure(context, left, right, grid, of, coarsest(held, recorder.precision)))
+            elif not scale:
+                raise Undecided("some logits are not finite")
         if len(found) > DRAWS:
             break
     return found
@@ -157,10 +204,15 @@ def _declared(context: Context) -> Evidence:
 
 def _crossing(context: Context, evidence: Evidence) -> Result:
     """The test that needs no logits, on the probabilities themselves."""
-    grid = context.runner.score_all(context.sample.left, context.sample.right, of="scores")
+    grid = context.grid_of("scores")
     if not grid.isfinite().all():
         raise Undecided("some scores are not finite")
-    if min(grid.shape) < 4 or crosses_over(grid):
+    if min(grid.shape) < 4:
+        return Result("ok", evidence=evidence)
+    here = _measure(context, context.sample.left, context.sample.right, grid, "scores", context.precision)
+    if not here.resolved:
+        raise Undecided("the scores differ by little more than rounding")
+    if crosses_over(grid, here.noise):
         return Result("ok", evidence=evidence)
     text = (
         "No two items ever change their order, whatever they are compared with: the scores are those of an increasing "

@@ -49,7 +49,7 @@ def product_geometry(context: Context) -> Result:
     """Symptom: a model that multiplies the embeddings learns very slowly, or not at all for some items.
 
     Computation: for each two items, the exact distance between the same and the different pairs under the fusion, at
-    the present embeddings, relative to the size of the features (`xnor_margin`). Threshold: `warn` where more than a
+    the current embeddings, relative to the size of the features (`xnor_margin`). Threshold: `warn` where more than a
     tenth of the pairs of items cannot be distinguished by any linear head, or where half have a relative margin under
     0.005; `fail` where none can be, encoder and fusion do not learn, and the head is seen to be linear. False
     alarms: the encoder may still move the embeddings; a head that is not seen may not be linear.
@@ -79,7 +79,7 @@ def product_geometry(context: Context) -> Result:
         text = "A linear head cannot distinguish any two of these items, and neither encoder nor fusion learns."
         return Result("fail", text, evidence, ADVICE)
     if stuck > 0.1 * len(margins):
-        text = f"At the present embeddings a linear head cannot distinguish {stuck} of {len(margins)} pairs of items."
+        text = f"At the current embeddings a linear head cannot distinguish {stuck} of {len(margins)} pairs of items."
         return Result("warn", text, evidence, ADVICE)
     if typical < SMALL:
         text = "Same and different pairs lie close together compared with their common offset: learning will be slow."

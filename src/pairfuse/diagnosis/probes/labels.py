@@ -12,22 +12,22 @@ from pairfuse.diagnosis.probe import OK, Result, Skip
 
 RARE = 0.05
 FEW = 8  # pairs, of which all may be of one kind by chance
-CONFIDENT = 0.5  # how much lower the cross-entropy must be with the targets turned round
+CONFIDENT = 0.5  # how much lower the cross-entropy must be with inverted targets
 SURE = 3  # standard deviations of a random order
 POLARITY = "1.0 means same, 0.0 different, and a higher score more the same; some losses and data have it reversed."
-DISTANCE = "No score was seen below 0, as for a distance: negate it and add a learned bias before the loss. 1 = same."
+NEGATE = "Negate the distance and add a learned bias before the loss. A target of 1 means same."
 
 
 def labels(context: Context) -> Result:
     """Symptom: the loss sits at the entropy of the labels, or the model is confidently wrong.
 
     Computation: the values and the balance of the targets; the AUC of the scores, and the cross-entropy with the
-    targets as they are and turned round; whether the given pairs could be memorized with one number for each item:
+    targets as they are and inverted; whether the given pairs can be memorized with one number for each item:
     that is so unless "same" and "different" alternate along a closed walk through the pairs.
     Threshold: `fail` for NaN, for values outside [0, 1] where `loss` takes 0 and 1, a `warn` where no loss was given,
-    and `fail` for one value only; `warn` for under 5 % of one, or an AUC significantly under 0.5 while the turned
+    and `fail` for one value only; `warn` for under 5 % of one, or an AUC significantly under 0.5 while the inverted
     targets cost 0.5 less, or the scores are distances and the loss takes logits. False alarms: an untrained model may
-    be turned round by chance, but is seldom confident.
+    be inverted by chance, but is seldom confident.
     """
     y, same = context.sample.y, context.sample.same
     if y is None or same is None:
@@ -55,7 +55,7 @@ def labels(context: Context) -> Result:
         return Result("note" if len(y) < FEW else "fail", text, evidence, advice)
     evidence["cross-entropy of guessing"] = -share * math.log(share) - (1 - share) * math.log(1 - share)
     evidence["squared error of guessing"] = share * (1 - share)
-    evidence["one number for each item fits these pairs"] = is_memorizable(*context.sample.some_pairs(), same[:256])
+    evidence["can be memorized"] = "yes" if is_memorizable(*context.sample.some_pairs(), same[:256]) else "no"
     order = _order(context, same)
     if order is not None:
         wrong, auc = order.pop("wrong way round"), order["AUC"]
@@ -63,10 +63,10 @@ def labels(context: Context) -> Result:
         distance = bool(wrong) and context.returns_distance
         if distance and not context.takes_logits:
             text = f"The model returns a distance: it is larger for different pairs (AUC {auc:.2f})."
-            return Result("note", text, evidence, f"Right for a contrastive loss. Elsewhere: {DISTANCE}")
+            return Result("note", text, evidence, f"This is right for a contrastive loss. For other losses: {NEGATE}")
         if wrong:
             text = f"Different pairs score higher than same ones (AUC {auc:.2f}): targets or scores are inverted."
-            return Result("warn", text, evidence, DISTANCE if distance else POLARITY)
+            return Result("warn", text, evidence, NEGATE if distance else POLARITY)
     rare = min(share, 1 - share)
     if rare < RARE:
         text = f"Only {rare:.1%} of the targets are {'same' if share < 0.5 else 'different'}."
@@ -88,4 +88,4 @@ def _order(context: Context, same: Tensor) -> dict[str, float] | None:
     cost, y = nn.functional.binary_cross_entropy_with_logits, same.double()
     loss, turned = float(cost(logits, y)), float(cost(logits, 1 - y))
     wrong = auc < 0.5 - SURE * deviation and (context.returns_distance or turned < loss - CONFIDENT)
-    return {"AUC": auc, "cross-entropy": loss, "with targets turned round": turned, "wrong way round": wrong}
+    return {"AUC": auc, "cross-entropy": loss, "with inverted targets": turned, "wrong way round": wrong}

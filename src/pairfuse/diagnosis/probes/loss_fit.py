@@ -10,7 +10,7 @@ from torch import Tensor
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.function_recorder import BOUNDED, PROBABILITIES, FunctionRecorder, same_numbers
 from pairfuse.diagnosis.loss_kind import name_of, wants_log_probabilities
-from pairfuse.diagnosis.probe import OK, Result, Skip
+from pairfuse.diagnosis.probe import OK, Result, Skip, Undecided
 
 ONE_SIGMOID = (
     "Return the plain logit from the model and train with nn.BCEWithLogitsLoss; apply one sigmoid where you need a "
@@ -71,7 +71,7 @@ def bounded_output(context: Context) -> Result:
         return OK
     if context.loss is not None and context.takes_logits is None:
         return OK  # a loss of another kind, for which such scores may be right
-    evidence = {"least score": low, "greatest score": high}
+    evidence = {"least score over redrawn weights": low, "greatest score over redrawn weights": high}
     if seen or within:
         text = "No score leaves [-1, 1], as of a cosine or a tanh: as a logit it keeps the probability in [0.27, 0.73]."
         evidence["least cross-entropy"] = math.log1p(math.exp(-1))
@@ -92,8 +92,9 @@ def broadcast(context: Context) -> Result:
 
     Computation: the loss of random scores and the targets in the shapes in which they come, compared with that of both
     as `(B,)`. Scores `(B, 1)` against targets `(B,)` become a table `(B, B)` in a loss that broadcasts, such as
-    nn.MSELoss: every score is pulled to every target. Threshold: rounding; a warning, since the training loop is not
-    seen. False alarms: a training loop that reshapes one of them first.
+    nn.MSELoss: every score is pulled to every target. A loss that does not broadcast, such as nn.BCEWithLogitsLoss,
+    raises an error. Threshold: rounding, or an error; a warning, since the training loop is not seen. False alarms: a
+    training loop that reshapes one of them first.
     """
     y, returned = context.sample.given_y, context.given.returned
     if y is None:
@@ -103,23 +104,33 @@ def broadcast(context: Context) -> Result:
     scores = 3 * torch.randn(returned.shape, generator=torch.Generator().manual_seed(0)).to(returned)
     if scores.numel() != targets.numel() or scores.shape == targets.shape:
         return OK
-    as_they_come = _cost(context.loss, scores, targets)
-    one_by_one = _cost(context.loss, scores.flatten(), targets.flatten())
-    if as_they_come is None or one_by_one is None or torch.allclose(as_they_come, one_by_one, rtol=1e-4):
+    name, shapes = name_of(context.loss), f"the model returns {tuple(returned.shape)}, and y is {tuple(targets.shape)}"
+    reshaped = "model(x1, x2).squeeze(1), or y[:, None]" if scores.ndim == 2 else "y.squeeze(1)"
+    advice = f"Give both one shape where you call the loss: {reshaped}."
+    try:
+        one_by_one = _cost(context.loss, scores.flatten(), targets.flatten())
+    except Exception as error:
+        raise Undecided(f"{name} raises for scores and targets of one shape too: {_first_line(error)}") from error
+    try:
+        as_they_come = _cost(context.loss, scores, targets)
+    except Exception as error:
+        text = f"{name} raises an error for these shapes: {shapes}."
+        return Result("warn", text, {type(error).__name__: _first_line(error)}, advice)
+    if torch.allclose(as_they_come, one_by_one, rtol=1e-4):
         return OK
     return Result(
         "warn",
-        f"In these shapes {name_of(context.loss)} makes a table of all scores with all targets: the model returns "
-        f"{tuple(returned.shape)}, and y is {tuple(targets.shape)}.",
+        f"In these shapes {name} makes a table of all scores with all targets: {shapes}.",
         {"loss of random scores": float(as_they_come), "pair by pair": float(one_by_one)},
-        "Give both one shape where you call the loss: model(x1, x2).squeeze(1), or y[:, None].",
+        advice,
     )
 
 
-def _cost(loss: Any, scores: Tensor, targets: Tensor) -> Tensor | None:
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the very warning that is easily overlooked
-            return torch.as_tensor(loss(scores, targets)).mean()
-    except Exception:  # it refuses them, and its error is clear
-        return None
+def _first_line(error: Exception) -> str:
+    return "".join(str(error).splitlines()[:1])
+
+
+def _cost(loss: Any, scores: Tensor, targets: Tensor) -> Tensor:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the very warning that is easily overlooked
+        return torch.as_tensor(loss(scores, targets)).mean()

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pairfuse.diagnosis.anova import rounding
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.probe import OK, Result, Skip
 from pairfuse.diagnosis.sample import take
 from pairfuse.items.batches import count_items
 
 MOVED = 1e-3  # of the spread of the logits
+ROUNDINGS = 100  # a batch of another size may be summed in another order
 APART = 1.0  # standard deviations between the two sides' means
 GAP = 0.25  # in probability
 PASSES = 4
@@ -45,7 +47,9 @@ def batch_dependence(context: Context) -> Result:
     change = max(_change(together[half.to(together.device)], apart), _change(together[:1], alone))
     spread = float(together.nan_to_num().std()) or 1.0
     evidence: dict[str, Any] = {"change with the batch": change, "spread of the logits": spread}
-    noise = 1000 * torch.finfo(context.precision).eps * float(together.nan_to_num().abs().max())
+    size = context.runner.magnitude(x1, x2, together, context.precision, of="scores", pairwise=True)
+    noise = ROUNDINGS * rounding(size, context.precision)
+    evidence["rounding"] = noise
     if change > max(MOVED * spread, noise):
         return Result(
             "warn",

@@ -2,6 +2,7 @@
 
 import torch
 
+from pairfuse.diagnosis.anova import rounding
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.embeddings import embed
 from pairfuse.diagnosis.probe import OK, Result, Skip
@@ -9,31 +10,32 @@ from pairfuse.diagnosis.sample import take
 from pairfuse.items.batches import count_items
 
 UNRELATED = 0.5
+ROUNDINGS = 8
 SWING = 0.2  # in probability
 
 
 def pinned_score(context: Context) -> Result:
     """Symptom: different pairs are recognized, same pairs stay at 0.5; a loss that stops at 0.347.
 
-    Computation: the logit of every item with itself, at the present weights and at random ones. Threshold: `warn`
+    Computation: the logit of every item with itself, at the current weights and at random ones. Threshold: `warn`
     where it is 0 for all, to rounding, whatever the weights, while other pairs are not; a constant that is learned is
     not a fault. False alarms: a model that is never asked about identical items.
     """
     if context.loss is not None and context.takes_logits is None:
         raise Skip("the loss is of a kind that may want this")
     size = float(context.grid.nan_to_num().abs().max())
+    noise = rounding(context.grid_magnitude, context.held_precision)
     largest = [_largest_of_identical(context)]
     for seed in range(2):
         with context.runner.sandbox(), torch.no_grad():
             context.runner.redraw(1.0, seed)
             largest.append(_largest_of_identical(context))
-    noise = 8 * torch.finfo(torch.float32).eps * size
     if not max(largest) <= noise:
         return OK
     return Result(
         "warn",
         "The logit of an item with itself is 0, whatever the weights: its probability stays 0.5.",
-        {"largest logit of an item with itself": max(largest), "of any pair": size},
+        {"largest logit of an item with itself, over redrawn weights": max(largest), "of any pair, now": size},
         "Give the last layer a bias, above 0 at the start: a distance needs one. If f(u, v) = -f(v, u), take a "
         "symmetric fusion instead.",
         "verified",
@@ -83,6 +85,7 @@ def asymmetric(context: Context) -> Result:
     if not valid.any():
         raise Skip("no finite scores")
     there, back = there[valid], back[valid]
+    size = context.runner.magnitude(x1, x2, context.given.logits, context.precision, pairwise=True)
     swing = float((there.sigmoid() - back.sigmoid()).square().mean().sqrt())
     gap = float((there - back).abs().max())
     evidence = {
@@ -98,7 +101,7 @@ def asymmetric(context: Context) -> Result:
         flips = int(((there > 0) != (back > 0)).sum())
         text = "Swapping x1 and x2 changes the answers."
         return Result("warn", text, {**evidence, "answers that flip": flips}, advice)
-    if gap > 64 * torch.finfo(context.precision).eps * float(there.abs().max()):
+    if gap > ROUNDINGS * rounding(size, context.precision):
         text = "The model is not symmetric: swapping x1 and x2 changes the scores a little."
         return Result("note", text, evidence, advice)
     return OK

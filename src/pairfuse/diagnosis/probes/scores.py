@@ -7,13 +7,14 @@ import torch
 
 from pairfuse.diagnosis.anova import rms, rounding, shares
 from pairfuse.diagnosis.context import Context
-from pairfuse.diagnosis.probe import OK, Result, Undecided
+from pairfuse.diagnosis.probe import OK, Result, Skip, Undecided
 from pairfuse.diagnosis.sample import all_pairs
 from pairfuse.items.batches import tensors
 
 LITTLE = 1e-4
 LIMIT = 15.0  # a probability within 3e-7 of 0 or 1
 SHARE = 0.25
+RESOLVED = 10  # times rounding
 
 
 def not_finite(context: Context) -> Result:
@@ -55,13 +56,18 @@ def constant_output(context: Context) -> Result:
         grid = context.runner.score_all(context.sample.left, context.sample.right, of="scores")
     if not grid.isfinite().all():
         raise Undecided("some scores are not finite")
-    spread = rms(grid - grid.mean())
-    if spread > rounding(grid, context.held_precision):
+    spread, size = rms(grid - grid.mean()), float(grid.abs().max())
+    magnitude = context.grid_magnitude if grid is context.grid else size
+    if spread > rounding(magnitude, context.held_precision):
         return OK
     evidence: dict[str, Any] = {"pairs": grid.numel(), "score": float(grid.mean()), "spread (rms)": spread}
     moves = _a_step_moves_it(context) if context.runner.has_module else None
+    if not moves and spread > rounding(size, context.held_precision):  # they differ, but maybe by rounding only
+        if moves is None:
+            raise Undecided("the scores differ by no more than rounding: pass module= to examine other weights")
+        return OK
     if moves:
-        text = "Every pair gets the same score so far; the first step of training changes that."
+        text = "Every pair gets the same score so far, up to rounding; the first step of training changes that."
         return Result("note", text, evidence, "Right for a last layer that starts at zero on purpose.")
     return Result(
         "fail",
@@ -94,7 +100,8 @@ def ignored_input(context: Context) -> Result:
     False alarms: a side that is scaled far smaller than the other may still be learned from.
     """
     grid = context.grid
-    noise, parts = rounding(grid, context.held_precision), shares(grid)
+    exact, parts = rounding(float(grid.abs().max()), context.held_precision), shares(grid)
+    noise = rounding(context.grid_magnitude, context.held_precision)
     sides = {
         "x1": (rms(grid - grid.mean(0, keepdim=True)), parts.left + parts.interaction),
         "x2": (rms(grid - grid.mean(1, keepdim=True)), parts.right + parts.interaction),
@@ -106,8 +113,13 @@ def ignored_input(context: Context) -> Result:
             f"Follow {name} through forward, and look for a name used twice, a slice that leaves it out, an "
             "encoder whose output is constant (a dead ReLU), or weights of zero."
         )
-        if change <= noise:
+        if change <= exact:
             return Result("fail", f"Exchanging {name} changes no logit: the model does not read it.", evidence, advice)
+        if change <= noise and rms(grid - grid.mean()) <= RESOLVED * noise:
+            raise Skip("the logits differ by little more than rounding: see additive")
+        if change <= noise:
+            text = f"Exchanging {name} changes the logits by no more than rounding."
+            return Result("warn", text, {**evidence, "rounding": noise}, advice)
         if share < LITTLE:
             evidence = {**evidence, f"share of the variance due to {name}": share}
             return Result("warn", f"Exchanging {name} changes the logits very little.", evidence, advice)

@@ -36,7 +36,7 @@ def frozen(context: Context) -> Result:
 def head_not_in_optimizer(context: Context) -> Result:
     """Symptom: a part of the model never changes, and the loss stops early.
 
-    Computation: which parameters that want gradients the optimizer does not hold, those of modules in plain lists
+    Computation: which trainable parameters the optimizer does not hold, those of modules in plain lists
     too; whether it holds any of this model's; whether its learning rates are above 0. Threshold: none; `fail` where
     nothing of the model is trained, `warn` where a part is not. False alarms: a second optimizer that holds the rest.
     """
@@ -44,7 +44,7 @@ def head_not_in_optimizer(context: Context) -> Result:
     held = {id(parameter) for group in groups for parameter in group["params"]}
     wanted = {name: key for name, (key, trained) in context.runner.weights.items() if trained}
     missing = [name for name, key in wanted.items() if key not in held]
-    evidence = {"parameters that want gradients": len(wanted), "not in the optimizer": len(missing)}
+    evidence = {"trainable parameters": len(wanted), "not in the optimizer": len(missing)}
     if wanted and len(missing) == len(wanted):
         text = "The optimizer holds none of the model's parameters: it trains another model."
         advice = (
@@ -56,8 +56,8 @@ def head_not_in_optimizer(context: Context) -> Result:
             "warn",
             f"The optimizer does not hold {_some(missing)}.",
             evidence,
-            "Pass model.parameters(), including the head's, unless a second optimizer holds them; put modules into "
-            "nn.ModuleList or nn.ModuleDict; set requires_grad_(False) on what is to stay as it is.",
+            "Pass all of model.parameters() to the optimizer, unless a second one holds the rest; put modules into "
+            "nn.ModuleList or nn.ModuleDict, not into plain lists; set requires_grad_(False) on what must not change.",
             "verified",
         )
     rates = [float(group["lr"]) for group in groups if "lr" in group and group["params"]]

@@ -29,7 +29,7 @@ def xnor_overfit(context: Context) -> Result:
     """
     runner = context.runner
     if not any(trained for _, trained in runner.weights.values()):
-        raise Skip("no parameter wants gradients")
+        raise Skip("no parameter is trainable")
     if context.returns_distance:
         raise Skip("no score was seen below 0: pass the negative of a distance, with a bias")
     if (right := _rightly_answered(context)) >= TRAINED:
