@@ -50,7 +50,7 @@ def score_steps(plan: Plan, u: Tensor, v: Tensor) -> Curves:
 
 
 def measure(plan: Plan, u: Tensor, v: Tensor, steps: Steps = score_steps) -> Footprints:
-    """Measure the steps of a plan, by default those of scoring, on pairs of the widths, dtype and device of `u` and `v`.
+    """Measure the steps of a plan on pairs of the widths, dtype and device of `u` and `v`.
 
     Results are cached, so `steps` must be hashable, and equal only to steps that take the same memory.
     """

@@ -1,9 +1,9 @@
 """A sum over all pairs and its gradients, tile by tile: memory that does not grow with the number of pairs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +20,26 @@ ROWS = 256  # of a tile that does not hold all columns, at most
 
 
 class Share(NamedTuple):
-    """What some rows of the score matrix contribute to a reduction, which is `sum of totals / sum of counts`.
+    """What some rows of the score matrix contribute to a reduction, which is `sum of totals / sum of terms`.
 
     Attributes:
         total: A scalar with gradients.
-        count: A scalar without gradients; None for a reduction that is the sum of totals.
+        terms: How many terms the total has, a scalar without gradients; None if the loss is the sum of the totals.
     """
 
     total: Tensor
-    count: Tensor | None = None
+    terms: Tensor | None = None
 
 
 Term: TypeAlias = Callable[[Tensor, slice], Share]
 """From the scores `(n, M)` of some rows with all columns, and which rows these are, to their share."""
+
+
+class Sampled(Hashable, Protocol):
+    """What a reduction is measured by. Equal ones take the same memory."""
+
+    def sample(self, scores: Tensor) -> Term:
+        """Return a term for scores of this shape that takes the most memory."""
 
 
 def reduce_all_pairs(
@@ -41,11 +48,12 @@ def reduce_all_pairs(
     u: Tensor,
     v: Tensor,
     term: Term,
-    sample: Callable[[Tensor], Term],
+    sampled: Sampled,
     *,
     max_bytes: int = MAX_BYTES,
-) -> Tensor:
-    """Reduce the scores of all pairs of two sets of embeddings to one number.
+    most: int | None = None,
+) -> Share:
+    """Add up the shares of all rows of a score matrix.
 
     If everything fits into `max_bytes`, this is an ordinary computation on the whole score matrix. Otherwise tiles of
     full rows are scored one after the other. Where gradients are wanted, those of a tile are computed at once, and
@@ -57,11 +65,13 @@ def reduce_all_pairs(
         u: Left embeddings `(N, D)`.
         v: Right embeddings `(M, D2)`.
         term: The share of some rows.
-        sample: From a few scores to a term for them, to measure memory. Hashable.
+        sampled: Gives a term for a few scores, to measure memory.
         max_bytes: Memory for factors and scores, besides the gradients themselves.
+        most: The number of rows to decide by whether everything fits; by default N. Processes that share a batch
+            must decide alike.
 
     Returns:
-        A scalar with gradients.
+        The sum, whose total has gradients.
 
     Raises:
         ValueError: The head has several outputs or depends on the whole batch, or the budget is too small.
@@ -69,32 +79,30 @@ def reduce_all_pairs(
     scorer = Scorer(fusion, head, u, v, max_bytes=max_bytes)  # type: ignore[arg-type]
     with without_autocast(u.device):
         u, v = u.to(scorer.compute_dtype), v.to(scorer.compute_dtype)
-        if scorer.is_traced:
+        if scorer.is_traced or len(u) == 0:
             return _whole(scorer, term)
-        footprints = measure(scorer.plan, u[:0].detach(), v[:0].detach(), _Steps(sample, scorer.gradients))
-        if _bytes(footprints, len(u), len(v)) <= max_bytes:
+        most = len(u) if most is None else most
+        footprints = measure(scorer.plan, u[:0].detach(), v[:0].detach(), _Steps(sampled, scorer.gradients))
+        if _bytes(footprints, most, len(v)) <= max_bytes:
             return _whole(scorer, term)
         reason = depends_on_batch(fusion, head)
         if reason is not None:
             raise ValueError(
                 f"AllPairsLoss scores {len(u)} × {len(v)} pairs in tiles to stay within max_bytes={max_bytes}, and "
                 f"tiles would change what {reason} computes: take it out of the fusion and head, call eval() on them, "
-                f"or pass max_bytes={_bytes(footprints, len(u), len(v))} to score all pairs at once"
+                f"or pass max_bytes={_bytes(footprints, most, len(v))} to score all pairs at once"
             )
         sizes = _tile_sizes(footprints, len(u), len(v), max_bytes, on_cpu=u.device.type == "cpu")
         parameters = [x for x in {*fusion.parameters(), *head.parameters()} if x.requires_grad]
         walk = partial(_walk, scorer.plan, term, sizes)
         if scorer.gradients:
-            return _Tiled.apply(walk, u, v, *parameters)  # type: ignore[no-any-return]
-        return walk(u, v, []).value
+            total, terms = _Tiled.apply(walk, u, v, *parameters)
+            return Share(total, terms)
+        return walk(u, v, []).share
 
 
-def _whole(scorer: Scorer, term: Term) -> Tensor:
-    return _divide(*term(_single(scorer.matrix()), slice(0, len(scorer.u))))
-
-
-def _divide(total: Tensor, count: Tensor | None) -> Tensor:
-    return total if count is None else total / count.clamp(min=1)
+def _whole(scorer: Scorer, term: Term) -> Share:
+    return term(_single(scorer.matrix()), slice(0, len(scorer.u)))
 
 
 def _single(scores: Tensor) -> Tensor:
@@ -110,17 +118,17 @@ class _Tiled(torch.autograd.Function):
     """The value of a walk and its gradients, which are computed in the forward pass already."""
 
     @staticmethod
-    def forward(ctx: Any, walk: Any, u: Tensor, v: Tensor, *parameters: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, walk: Any, u: Tensor, v: Tensor, *parameters: Tensor) -> Any:
         wanted = ctx.needs_input_grad[1:]
         with torch.enable_grad(), _without_hooks(parameters):
             sides = (x.detach().requires_grad_(wants) for x, wants in zip((u, v), wanted[:2], strict=True))
             result = walk(*sides, list(parameters))
         ctx.save_for_backward(*result.gradients)
-        return result.value  # type: ignore[no-any-return]
+        return tuple(result.share)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # noqa: D102
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
         return None, *(None if x is None else x * gradient.to(x.dtype) for x in ctx.saved_tensors)
 
 
@@ -141,9 +149,9 @@ class _without_hooks:  # noqa: N801
 
 
 class _Result(NamedTuple):
-    """A reduction without its graph, and its gradients: of u, v and each parameter."""
+    """A sum without its graph, and the gradients of its total: of u, v and each parameter."""
 
-    value: Tensor
+    share: Share
     gradients: list[Tensor | None]
 
 
@@ -153,6 +161,11 @@ class _Part:
     def __init__(self, tensor: Tensor, dim: int | None = None) -> None:
         self.tensor, self.dim = tensor, dim
         self.gradient: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """The number of slices of length 1."""
+        return 1 if self.dim is None else self.tensor.shape[self.dim]
 
     def cut(self, where: slice) -> Tensor:
         """Return a slice as a leaf of its own graph."""
@@ -169,22 +182,17 @@ class _Part:
         return x if self.dim is None else x.narrow(self.dim, where.start, where.stop - where.start)
 
 
-def _walk(
-    plan: Plan, term: Term, sizes: "_Sizes", u: Tensor, v: Tensor, parameters: Sequence[Tensor]
-) -> _Result:
+def _walk(plan: Plan, term: Term, sizes: "_Sizes", u: Tensor, v: Tensor, parameters: Sequence[Tensor]) -> _Result:
     """Score tile after tile; gradients where u, v or the parameters want them."""
     wanted = torch.is_grad_enabled()
     tiles = _Tiles(plan, term, u, v, parameters if wanted else [])
-    shares = list(tiles.in_one_pass(sizes) if sizes.columns >= len(v) else tiles.in_two_passes(sizes))
-    total = torch.stack([share.total for share in shares]).sum()
-    counts = [share.count for share in shares if share.count is not None]
-    count = torch.stack(counts).sum() if counts else None
-    gradients = [part.gradient for part in (tiles.u, tiles.v, *tiles.parameters)]
-    if count is not None:
-        for gradient in gradients:
-            if gradient is not None:
-                gradient /= count.clamp(min=1)
-    return _Result(_divide(total, count), gradients)
+    shares = iter(tiles.in_one_pass(sizes) if sizes.columns >= len(v) else tiles.in_two_passes(sizes))
+    total, terms = next(shares)
+    for share in shares:
+        total += share.total  # in place: small tensors that stay between the tiles would fragment the memory
+        if terms is not None and share.terms is not None:
+            terms += share.terms
+    return _Result(Share(total, terms), [part.gradient for part in (tiles.u, tiles.v, *tiles.parameters)])
 
 
 class _Tiles:
@@ -221,7 +229,7 @@ class _Tiles:
         scores = self.plan(leaves[0], leaves[1], [Factors(**{name: next(cut) for name in few}) for few in parts])
         share = self.term(_single(scores), inside)
         self._add(share.total, None, tile, leaves)
-        return Share(share.total.detach(), share.count)
+        return Share(share.total.detach(), share.terms)
 
     def in_two_passes(self, sizes: "_Sizes") -> Iterator[Share]:
         """Score tiles of some rows and columns; again for the gradients, once those of the scores are known."""
@@ -240,7 +248,7 @@ class _Tiles:
                 again = _single(self._score(*leaves))
                 self._add(again, seed[:, j], [(self.u, rows), (self.v, j)], leaves)
                 self.checked = True
-        return Share(share.total.detach(), share.count)
+        return Share(share.total.detach(), share.terms)
 
     def _score(self, u: Tensor, v: Tensor) -> Tensor:
         return self.plan(u, v, self.plan.factors(u, v))  # type: ignore[no-any-return]
@@ -274,8 +282,8 @@ def _check_known(output: Tensor, known: Sequence[Tensor]) -> None:
         left += [before for before, _ in node.next_functions]
         if hasattr(node, "variable") and id(node.variable) not in leaves:
             raise ValueError(
-                "AllPairsLoss scores in tiles, and gradients then reach the embeddings and the parameters of fusion and "
-                f"head only, but these also depend on another tensor, of shape {tuple(node.variable.shape)}: register "
+                "AllPairsLoss scores in tiles; gradients then reach only the embeddings and the parameters of the "
+                f"fusion and head, but these also depend on another tensor, of shape {tuple(node.variable.shape)}: register "
                 "it as a parameter, detach it, or raise max_bytes"
             )
 
@@ -335,7 +343,7 @@ def _columns(footprint: Footprint, rows: int, spare: int) -> int:
 class _Steps:
     """The steps of a tile, to measure their memory."""
 
-    sample: Callable[[Tensor], Term]
+    sampled: Sampled
     gradients: bool
 
     def __call__(self, plan: Plan, u: Tensor, v: Tensor) -> Curves:
@@ -354,9 +362,11 @@ class _Steps:
 
     def _tile(self, plan: Plan, u: Tensor, v: Tensor, factors: list[Factors]) -> Any:
         parts = [_parts_of(x) for x in factors]
-        cut = [{name: part.cut(slice(0, part.tensor.shape[part.dim or 0])) for name, (part, _) in x.items()} for x in parts]
+        cut = [
+            {name: part.cut(slice(0, part.tensor.shape[part.dim or 0])) for name, (part, _) in x.items()} for x in parts
+        ]
         scores = _single(plan(u, v, [Factors(**x) for x in cut]))
-        share = self.sample(scores)(scores, slice(0, len(u)))
+        share = self.sampled.sample(scores)(scores, slice(0, len(u)))
         leaves = [x for x in (u, v, *(x for few in cut for x in few.values())) if x.requires_grad]
         if not self.gradients or not share.total.requires_grad:
             return share

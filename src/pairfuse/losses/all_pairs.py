@@ -1,9 +1,6 @@
-"""Losses over all pairs of a batch, scored through the fusion and the head."""
+"""The loss over all pairs of a batch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +10,15 @@ from pairfuse._checks import check_int, check_like, check_positive, check_tensor
 from pairfuse._layers import check_rows_apart
 from pairfuse.comparator import SiameseComparator
 from pairfuse.items.tower import first_parameter
-from pairfuse.scoring import MAX_BYTES
-from pairfuse.scoring.reduction import Share, Term, reduce_all_pairs
-
-__all__ = ["AllPairsLoss"]
+from pairfuse.losses.objectives import OBJECTIVES
+from pairfuse.losses.pairs import check_pairs, make_pairs
+from pairfuse.losses.processes import agree, check_group, gather, sum_of_all, sum_with_averaged_gradients
+from pairfuse.scoring.reduction import Share, reduce_all_pairs
 
 Negatives = Literal["all", "semi-hard"]
 UNLABELED = -1
 MARGIN = 1.0
+MAX_BYTES = 64 * 2**20
 
 
 class AllPairsLoss(nn.Module):
@@ -58,6 +56,10 @@ class AllPairsLoss(nn.Module):
         margin: The margin of `"margin"`, in units of the score; by default 1.
         negatives: `"all"` or `"semi-hard"`, for `"margin"`; by default all.
         max_bytes: Memory for scores and what they are computed from, besides the embeddings and all gradients.
+        distributed: If True, the batch is the items of all processes of `torch.distributed`. Each process passes its
+            own ones, as many as it has, and scores them with those of all others. The loss is that of one process with
+            all items. Gradients are multiplied by the number of processes, because `DistributedDataParallel` averages
+            them: average those of parameters that it does not wrap. Errors in one process end the call in all.
 
     Shape:
         - embeddings: `(B, D)`, from `model.encode(x)`
@@ -70,6 +72,7 @@ class AllPairsLoss(nn.Module):
         TypeError: The model is not a comparator, the embeddings are not floating-point, or the labels not integers.
         ValueError: The objective is unknown, the margin is not above 0, shapes do not fit, the batch has no positive or
             no negative pair, the head has several outputs, or the budget is too small.
+        RuntimeError: `distributed=True` without a process group, or another process raised an error.
 
     References:
         - van den Oord, Li and Vinyals, *Representation Learning with Contrastive Predictive Coding*, 2018,
@@ -96,16 +99,15 @@ class AllPairsLoss(nn.Module):
         margin: float | None = None,
         negatives: Negatives | None = None,
         max_bytes: int = MAX_BYTES,
+        distributed: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(model, SiameseComparator):
             inner = next((name for name in ("module", "_orig_mod") if hasattr(model, name)), None)
             advice = f": pass the comparator inside it, model.{inner}" if inner else ""
-            raise TypeError(
-                f"AllPairsLoss expects model to be a SiameseComparator, got {type(model).__name__}{advice}"
-            )
-        if objective not in _OBJECTIVES:
-            raise unknown_name("objective", objective, _OBJECTIVES)
+            raise TypeError(f"AllPairsLoss expects model to be a SiameseComparator, got {type(model).__name__}{advice}")
+        if objective not in OBJECTIVES:
+            raise unknown_name("objective", objective, OBJECTIVES)
         for name, value in (("margin", margin), ("negatives", negatives)):
             if value is not None and objective != "margin":
                 raise ValueError(f"AllPairsLoss takes {name} with objective='margin' only, got {objective!r}")
@@ -117,6 +119,7 @@ class AllPairsLoss(nn.Module):
         self.margin = margin
         self.negatives = negatives or "all"
         self.max_bytes = check_int("AllPairsLoss", "max_bytes", max_bytes)
+        self.distributed = distributed
 
     @override
     def forward(
@@ -131,17 +134,46 @@ class AllPairsLoss(nn.Module):
                 items in the same order, and items are not paired with themselves.
             labels2: The labels of other items on the right, such as documents for queries. Then every pair counts.
         """
-        model = self.model
+        if self.distributed:
+            return self._over_processes(embeddings, labels, embeddings2, labels2)
+        batch = self._check(embeddings, labels, embeddings2, labels2)
+        total, count = self._reduce(batch, len(batch.u))
+        return _divide(total, count)
+
+    def _over_processes(self, *given: Any) -> Tensor:
+        """Return the loss of the items of all processes, which is the same number in each of them."""
+        check_group()
+        try:
+            batch = self._check(*given)
+        except Exception:
+            agree(None, None)  # so that the other processes raise an error as well, instead of waiting for this one
+            raise
+        sizes = agree(batch.u, batch.v, kind=2 * batch.one_set + (given[2] is None))
+        before = sum(sizes.left[: torch.distributed.get_rank()])
+        labels = gather(batch.labels, sizes.left)
+        batch = batch._replace(
+            labels=labels,
+            rows=slice(before, before + len(batch.u)),
+            v=gather(batch.v.to(torch.promote_types(batch.v.dtype, torch.float32)), sizes.right),
+            labels2=labels if batch.one_set else gather(batch.labels2, sizes.right),
+        )
+        total, count = self._reduce(batch, max(sizes.left))
+        return sum_with_averaged_gradients(_divide(total, None if count is None else sum_of_all(count)))
+
+    def _check(
+        self, embeddings: Tensor, labels: Tensor, embeddings2: Tensor | None, labels2: Tensor | None
+    ) -> "_Batch":
+        """Return the labeled items of a batch."""
         if embeddings2 is None:
             if labels2 is not None:
                 raise ValueError("AllPairsLoss expects embeddings2 with labels2, got labels2 alone")
-            if not model.tied:
+            if not self.model.tied:
                 raise ValueError(
                     "AllPairsLoss expects embeddings2 from the right encoder, because this model has two: "
                     "loss(model.encode(x), labels, model.encode(x, side='right'))"
                 )
         u, v = embeddings, embeddings if embeddings2 is None else embeddings2
-        _check_embeddings(model, u, v)
+        _check_embeddings(self.model, u, v)
         labels = _check_labels("labels", labels, "embeddings", u)
         if labels2 is None and len(v) != len(u):
             raise ValueError(
@@ -152,16 +184,42 @@ class AllPairsLoss(nn.Module):
         labels2 = labels if labels2 is None else _check_labels("labels2", labels2, "embeddings2", v)
         u, labels = _labeled(u, labels)
         v, labels2 = _labeled(v, labels2)
-        pairs = make_pairs(labels, labels2, one_set=one_set)
-        _check_pairs(pairs)
-        objective = _OBJECTIVES[self.objective](self.margin, self.negatives)
-        term = partial(objective.share, pairs)
-        return reduce_all_pairs(model.fusion, model.head, u, v, term, objective.sample, max_bytes=self.max_bytes)
+        return _Batch(u, labels, slice(0, len(u)), v, labels2, one_set)
+
+    def _reduce(self, batch: "_Batch", most: int) -> Share:
+        """Return the share of the loss that the rows of a batch have, where no process has more than `most` of them."""
+        pairs = make_pairs(batch.labels, batch.labels2, one_set=batch.one_set)
+        check_pairs(pairs)
+        objective = OBJECTIVES[self.objective](self.margin, self.negatives)
+
+        def term(scores: Tensor, rows: slice) -> Share:
+            first = batch.rows.start
+            return objective.share(pairs, scores, slice(first + rows.start, first + rows.stop))
+
+        model = self.model
+        return reduce_all_pairs(
+            model.fusion, model.head, batch.u, batch.v, term, objective, max_bytes=self.max_bytes, most=most
+        )
 
     @override
     def extra_repr(self) -> str:
         options = f", margin={self.margin}, negatives={self.negatives!r}" if self.objective == "margin" else ""
-        return f"objective={self.objective!r}{options}, max_bytes={self.max_bytes}"
+        return f"objective={self.objective!r}{options}, max_bytes={self.max_bytes}, distributed={self.distributed}"
+
+
+class _Batch(NamedTuple):
+    """Items and their labels. `u` are the rows of this process, in all `labels`; `v` are the columns of all."""
+
+    u: Tensor
+    labels: Tensor
+    rows: slice
+    v: Tensor
+    labels2: Tensor
+    one_set: bool
+
+
+def _divide(total: Tensor, count: Tensor | None) -> Tensor:
+    return total if count is None else total / count.clamp(min=1)
 
 
 def _check_embeddings(model: SiameseComparator, u: Tensor, v: Tensor) -> None:
@@ -173,8 +231,7 @@ def _check_embeddings(model: SiameseComparator, u: Tensor, v: Tensor) -> None:
             raise TypeError(f"AllPairsLoss expects floating-point {name}, got dtype {x.dtype}")
         if x.ndim != 2 or x.shape[1] != width:
             raise ValueError(
-                f"AllPairsLoss expects {name} of shape (B, {width}), as model.encode returns them, got "
-                f"{tuple(x.shape)}"
+                f"AllPairsLoss expects {name} of shape (B, {width}), as model.encode returns them, got {tuple(x.shape)}"
             )
     if u.device != v.device:
         raise ValueError(
@@ -203,182 +260,3 @@ def _labeled(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Leave out the unlabeled items."""
     labeled = labels != UNLABELED
     return (x, labels) if labeled.all() else (x[labeled], labels[labeled])
-
-
-class Pairs(NamedTuple):
-    """Which of the pairs of N left and M right items are positive, and which count.
-
-    Attributes:
-        labels: `(N,)`.
-        labels2: `(M,)`.
-        one_set: If True, pairs (i, i) do not count.
-        order: The right items sorted by label, `(M,)`.
-        starts: Where the right items of the label of each left item begin in that order, `(N,)`.
-        same: How many there are, with the item itself, `(N,)`.
-    """
-
-    labels: Tensor
-    labels2: Tensor
-    one_set: bool
-    order: Tensor
-    starts: Tensor
-    same: Tensor
-
-    @property
-    def positives(self) -> Tensor:
-        """The number of positive partners of each left item, `(N,)`."""
-        return self.same - int(self.one_set)
-
-    @property
-    def negatives(self) -> Tensor:
-        """The number of negative partners of each left item, `(N,)`."""
-        return len(self.labels2) - self.same
-
-    def is_same(self, rows: slice) -> Tensor:
-        """Return where labels are equal, the item itself included: `(n, M)`."""
-        return self.labels[rows, None] == self.labels2
-
-    def is_self(self, rows: slice) -> Tensor | None:
-        """Return where an item meets itself, `(n, M)`, if that happens."""
-        if not self.one_set:
-            return None
-        items, others = torch.arange(rows.start, rows.stop), torch.arange(len(self.labels2))
-        return items.to(self.labels)[:, None] == others.to(self.labels)
-
-    def partners(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return the columns of the positive partners, `(n, P)`, and which of these entries are meant."""
-        most = int(self.same[rows].max())
-        ranks = torch.arange(most, device=self.labels.device)
-        meant = ranks < self.same[rows, None]
-        columns = self.order[(self.starts[rows, None] + ranks).clamp(max=len(self.order) - 1)]
-        if self.one_set:
-            meant &= columns != torch.arange(rows.start, rows.stop).to(columns)[:, None]
-        return columns, meant
-
-
-def make_pairs(labels: Tensor, labels2: Tensor, *, one_set: bool) -> Pairs:
-    """Sort the labels of both sides into pairs."""
-    ordered, order = labels2.sort(stable=True)
-    starts = torch.searchsorted(ordered, labels)
-    return Pairs(labels, labels2, one_set, order, starts, torch.searchsorted(ordered, labels, right=True) - starts)
-
-
-def _check_pairs(pairs: Pairs) -> None:
-    """Raise unless there are positive pairs and negative ones, and an anchor with both."""
-    positives, negatives = pairs.positives > 0, pairs.negatives > 0
-    has_positives, has_negatives, has_both = torch.stack(
-        [positives.any(), negatives.any(), (positives & negatives).any()]
-    ).tolist()
-    if has_positives and has_both:
-        return
-    items, identities = len(pairs.labels), len(pairs.labels.unique())
-    if not has_positives:
-        other = "" if pairs.one_set else f" and {len(pairs.labels2)} others, of which none has the label of a left one"
-        raise ValueError(
-            f"AllPairsLoss expects a positive pair, two items with one label, got {items} labeled items of "
-            f"{identities} identities{other}: build batches with several items of each identity"
-        )
-    came = "several identities, but no item with both a positive and a negative partner"
-    if not has_negatives:
-        came = f"{items} labeled items of one identity"
-    raise ValueError(f"AllPairsLoss expects items of at least two identities, got {came}")
-
-
-class Objective(Protocol):
-    """What the scores of some anchors contribute to a loss."""
-
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
-        """Return the share of some rows of the score matrix, `(n, M)`."""
-
-    def sample(self, scores: Tensor) -> Term:
-        """Return what takes the most memory for scores of this shape."""
-
-
-class _Sampled:
-    """An objective that can be tried on a few scores, half of which are of positive pairs."""
-
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
-        raise NotImplementedError
-
-    def sample(self, scores: Tensor) -> Term:
-        sides = (torch.arange(size, device=scores.device) % 2 for size in scores.shape)
-        return partial(self.share, make_pairs(*sides, one_set=False)._replace(one_set=True))
-
-
-@dataclass(frozen=True)
-class _BalancedBCE(_Sampled):
-    @override
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
-        same = pairs.is_same(rows)
-        for_positive, for_negative = (
-            0.5 / count.sum().clamp(min=1).to(scores.dtype) for count in (pairs.positives, pairs.negatives)
-        )
-        weight = torch.where(same, for_positive, for_negative)
-        itself = pairs.is_self(rows)
-        if itself is not None:
-            weight.masked_fill_(itself, 0)
-        target = same.to(scores.dtype)
-        return Share(nn.functional.binary_cross_entropy_with_logits(scores, target, weight, reduction="sum"))
-
-
-@dataclass(frozen=True)
-class _Softmax(_Sampled):
-    @override
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
-        same, itself = pairs.is_same(rows), pairs.is_self(rows)
-        others = scores
-        if itself is not None:
-            same &= ~itself
-            others = scores.masked_fill(itself, -torch.inf)
-        positives = pairs.positives[rows]
-        mean = torch.where(same, scores, 0).sum(1) / positives.clamp(min=1)
-        terms = torch.where(positives > 0, others.logsumexp(1) - mean, 0)
-        return Share(terms.sum() / (pairs.positives > 0).sum())
-
-
-@dataclass(frozen=True)
-class _Triplets(_Sampled):
-    """The sum of the triplets above 0 of an anchor is linear in its scores, with weights that count such triplets."""
-
-    margin: float
-    semi_hard: bool
-
-    @override
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
-        with torch.no_grad():
-            weights, count = self._weigh(pairs, scores, rows)
-        return Share((weights * scores).sum() + self.margin * count, count)
-
-    def _weigh(self, pairs: Pairs, scores: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return the weight of each score and the number of triplets above 0.
-
-        A negative counts once for each positive score that it comes near, and a positive the same triplets with the
-        opposite sign. Positive scores are sorted, so that this takes a binary search and not all triplets.
-        """
-        columns, meant = pairs.partners(rows)  # (n, P)
-        positive, order = scores.gather(1, columns).masked_fill(~meant, torch.inf).sort(1)
-        columns = columns.gather(1, order)
-        is_same = pairs.is_same(rows)
-        reached = torch.searchsorted(positive - self.margin, scores).masked_fill_(is_same, 0)  # (n, M)
-        counts = _count_by_rank(reached, columns.shape[1])  # (n, P): negatives that reach each positive
-        if self.semi_hard:
-            passed = torch.searchsorted(positive, scores, right=True).masked_fill_(is_same, 0)
-            counts -= _count_by_rank(passed, columns.shape[1])
-            reached -= passed
-        weights = reached.to(scores.dtype)
-        counts = counts.masked_fill_(~meant.gather(1, order), 0)
-        return weights.scatter_add_(1, columns, -counts.to(scores.dtype)), counts.sum()
-
-
-def _count_by_rank(reached: Tensor, ranks: int) -> Tensor:
-    """Of numbers `(n, M)`, count those above 0, above 1, and so on: `(n, ranks)`."""
-    histogram = torch.zeros(len(reached), ranks + 1, dtype=torch.int64, device=reached.device)
-    histogram.scatter_add_(1, reached, torch.ones_like(reached))
-    return histogram.flip(1).cumsum(1).flip(1)[:, 1:]
-
-
-_OBJECTIVES: dict[str, Callable[[float, str], Objective]] = {
-    "softmax": lambda margin, negatives: _Softmax(),
-    "margin": lambda margin, negatives: _Triplets(margin, negatives == "semi-hard"),
-    "bce": lambda margin, negatives: _BalancedBCE(),
-}
