@@ -93,7 +93,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         return sum_of_all(gradient)[ctx.rows], None
 
@@ -104,6 +104,6 @@ class _Sum(torch.autograd.Function):
         return sum_of_all(x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient * distributed.get_world_size()

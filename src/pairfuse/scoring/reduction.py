@@ -78,7 +78,9 @@ def reduce_all_pairs(
     """
     scorer = Scorer(fusion, head, u, v, max_bytes=max_bytes)  # type: ignore[arg-type]
     with without_autocast(u.device):
-        u, v = u.to(scorer.compute_dtype), v.to(scorer.compute_dtype)
+        one_set = u is v
+        u = u.to(scorer.compute_dtype)
+        v = u if one_set else v.to(scorer.compute_dtype)
         if scorer.is_traced or len(u) == 0:
             return _whole(scorer, term)
         most = len(u) if most is None else most
@@ -96,9 +98,9 @@ def reduce_all_pairs(
         parameters = [x for x in {*fusion.parameters(), *head.parameters()} if x.requires_grad]
         walk = partial(_walk, scorer.plan, term, sizes)
         if scorer.gradients:
-            total, terms = _Tiled.apply(walk, u, v, *parameters)
+            total, terms = _Tiled.apply(walk, u, None if one_set else v, *parameters)
             return Share(total, terms)
-        return walk(u, v, []).share
+        return walk(u, None if one_set else v, []).share
 
 
 def _whole(scorer: Scorer, term: Term) -> Share:
@@ -118,16 +120,16 @@ class _Tiled(torch.autograd.Function):
     """The value of a walk and its gradients, which are computed in the forward pass already."""
 
     @staticmethod
-    def forward(ctx: Any, walk: Any, u: Tensor, v: Tensor, *parameters: Tensor) -> Any:
+    def forward(ctx: Any, walk: Any, u: Tensor, v: Tensor | None, *parameters: Tensor) -> Any:
         wanted = ctx.needs_input_grad[1:]
         with torch.enable_grad(), _without_hooks(parameters):
-            sides = (x.detach().requires_grad_(wants) for x, wants in zip((u, v), wanted[:2], strict=True))
+            sides = (x if x is None else x.detach().requires_grad_(w) for x, w in zip((u, v), wanted[:2], strict=True))
             result = walk(*sides, list(parameters))
         ctx.save_for_backward(*result.gradients)
         return tuple(result.share)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
         return None, *(None if x is None else x * gradient.to(x.dtype) for x in ctx.saved_tensors)
 
@@ -182,25 +184,29 @@ class _Part:
         return x if self.dim is None else x.narrow(self.dim, where.start, where.stop - where.start)
 
 
-def _walk(plan: Plan, term: Term, sizes: "_Sizes", u: Tensor, v: Tensor, parameters: Sequence[Tensor]) -> _Result:
-    """Score tile after tile; gradients where u, v or the parameters want them."""
+def _walk(
+    plan: Plan, term: Term, sizes: "_Sizes", u: Tensor, v: Tensor | None, parameters: Sequence[Tensor]
+) -> _Result:
+    """Score tile after tile, of u with itself if there is no v; gradients where u, v or the parameters want them."""
     wanted = torch.is_grad_enabled()
     tiles = _Tiles(plan, term, u, v, parameters if wanted else [])
-    shares = iter(tiles.in_one_pass(sizes) if sizes.columns >= len(v) else tiles.in_two_passes(sizes))
+    shares = iter(tiles.in_one_pass(sizes) if sizes.columns >= len(tiles.v.tensor) else tiles.in_two_passes(sizes))
     total, terms = next(shares)
     for share in shares:
         total += share.total  # in place: small tensors that stay between the tiles would fragment the memory
         if terms is not None and share.terms is not None:
             terms += share.terms
-    return _Result(Share(total, terms), [part.gradient for part in (tiles.u, tiles.v, *tiles.parameters)])
+    of_v = None if v is None else tiles.v.gradient
+    return _Result(Share(total, terms), [tiles.u.gradient, of_v, *(part.gradient for part in tiles.parameters)])
 
 
 class _Tiles:
     """The tiles of one walk, and the gradients that they add up."""
 
-    def __init__(self, plan: Plan, term: Term, u: Tensor, v: Tensor, parameters: Sequence[Tensor]) -> None:
+    def __init__(self, plan: Plan, term: Term, u: Tensor, v: Tensor | None, parameters: Sequence[Tensor]) -> None:
         self.plan, self.term = plan, term
-        self.u, self.v = _Part(u, 0), _Part(v, 0)
+        self.u = _Part(u, 0)
+        self.v = self.u if v is None else _Part(v, 0)
         self.parameters = [_Part(parameter) for parameter in parameters]
         self.checked = False
 
@@ -283,8 +289,8 @@ def _check_known(output: Tensor, known: Sequence[Tensor]) -> None:
         if hasattr(node, "variable") and id(node.variable) not in leaves:
             raise ValueError(
                 "AllPairsLoss scores in tiles; gradients then reach only the embeddings and the parameters of the "
-                f"fusion and head, but these also depend on another tensor, of shape {tuple(node.variable.shape)}: register "
-                "it as a parameter, detach it, or raise max_bytes"
+                f"fusion and head, but these also depend on another tensor, of shape {tuple(node.variable.shape)}: "
+                "register it as a parameter, detach it, or raise max_bytes"
             )
 
 
