@@ -142,7 +142,7 @@ class Scorer:
         return torch.compiler.is_compiling() or self.u.device.type == "meta" or _is_transformed(self.u)
 
     @cached_property
-    def _measured(self) -> tuple[Footprint, Footprint]:
+    def _measured(self) -> tuple[Footprint, ...]:
         with without_autocast(self.u.device):
             return measure(self.plan, self.u[:0].to(self.compute_dtype), self.v[:0].to(self.compute_dtype))
 

@@ -25,31 +25,19 @@ class Footprint(NamedTuple):
     pair: int
 
 
-class Footprints(NamedTuple):
-    """The footprints of the two steps of a plan: the factors, and a tile with its result."""
-
-    factors: Footprint
-    tile: Footprint
-
-
-class Curves(NamedTuple):
-    """Bytes alive after each operator, in both steps of a plan."""
-
-    factors: list[int]
-    tile: list[int]
-
-
+Curves: TypeAlias = Sequence[list[int]]
+"""For each step of a computation, the bytes that are alive after each of its operators."""
 Steps: TypeAlias = Callable[[Plan, Tensor, Tensor], Curves]
 
 
 @torch.no_grad()
 def score_steps(plan: Plan, u: Tensor, v: Tensor) -> Curves:
-    """Score all pairs without gradients."""
+    """Score all pairs without gradients, in two steps: the factors, and a tile with its scores."""
     factors, of_factors = watch(partial(plan.factors, u, v))
-    return Curves(of_factors, watch(partial(plan, u, v, factors))[1])
+    return of_factors, watch(partial(plan, u, v, factors))[1]
 
 
-def measure(plan: Plan, u: Tensor, v: Tensor, steps: Steps = score_steps) -> Footprints:
+def measure(plan: Plan, u: Tensor, v: Tensor, steps: Steps = score_steps) -> tuple[Footprint, ...]:
     """Measure the steps of a plan on pairs of the widths, dtype and device of `u` and `v`.
 
     Results are cached, so `steps` must be hashable, and equal only to steps that take the same memory.
@@ -73,7 +61,7 @@ class _Key:
 
 
 @lru_cache(maxsize=256)
-def _cached(given: _Key) -> Footprints:
+def _cached(given: _Key) -> tuple[Footprint, ...]:
     _, steps, width, width2, dtype, device = given.key
     plan, given.plan = given.plan, None  # type: ignore[assignment]  # the cache must not keep it alive
     try:
@@ -82,13 +70,15 @@ def _cached(given: _Key) -> Footprints:
         return _measure(_still(plan, {}, hooks=True), steps, width, width2, dtype, device)
 
 
-def _measure(still: Any, steps: Steps, width: int, width2: int, dtype: torch.dtype, device: torch.device) -> Footprints:
+def _measure(
+    still: Any, steps: Steps, width: int, width2: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Footprint, ...]:
     curves: list[Curves] = []
     for n, m in ((FEW, FEW), (MORE, FEW), (FEW, MORE), (MORE, MORE)):
         u = torch.ones(n, width, dtype=dtype, device=device)
         v = torch.ones(m, width2, dtype=dtype, device=device)
         curves.append(steps(still, u, v))
-    return Footprints(_solve([curve.factors for curve in curves]), _solve([curve.tile for curve in curves]))
+    return tuple(_solve(curves_of_step) for curves_of_step in zip(*curves, strict=True))
 
 
 def _solve(curves: Sequence[list[int]]) -> Footprint:

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from pairfuse._layers import depends_on_batch
 from pairfuse.scoring.blocks import MAX_BYTES, Scorer, without_autocast
 from pairfuse.scoring.factors import Factors
-from pairfuse.scoring.footprint import Curves, Footprint, Footprints, measure, watch
+from pairfuse.scoring.footprint import Curves, Footprint, measure, watch
 from pairfuse.scoring.plan import Plan
 
 TILE_BYTES = 16 * 2**20  # on a CPU: about what stays in its caches
@@ -85,14 +85,14 @@ def reduce_all_pairs(
             return _whole(scorer, term)
         most = len(u) if most is None else most
         footprints = measure(scorer.plan, u[:0].detach(), v[:0].detach(), _Steps(sampled, scorer.gradients))
-        if _bytes(footprints, most, len(v)) <= max_bytes:
+        if _bytes(footprints[:2], most, len(v)) <= max_bytes:
             return _whole(scorer, term)
         reason = depends_on_batch(fusion, head)
         if reason is not None:
             raise ValueError(
                 f"AllPairsLoss scores {len(u)} × {len(v)} pairs in tiles to stay within max_bytes={max_bytes}, and "
                 f"tiles would change what {reason} computes: take it out of the fusion and head, call eval() on them, "
-                f"or pass max_bytes={_bytes(footprints, most, len(v))} to score all pairs at once"
+                f"or pass max_bytes={_bytes(footprints[:2], most, len(v))} to score all pairs at once"
             )
         sizes = _tile_sizes(footprints, len(u), len(v), max_bytes, on_cpu=u.device.type == "cpu")
         parameters = [x for x in {*fusion.parameters(), *head.parameters()} if x.requires_grad]
@@ -316,17 +316,17 @@ class _Sizes(NamedTuple):
     columns: int
 
 
-def _bytes(footprints: Footprints, rows: int, columns: int) -> int:
+def _bytes(footprints: Sequence[Footprint], rows: int, columns: int) -> int:
     return sum(x.fixed + rows * x.row + columns * x.column + rows * columns * x.pair for x in footprints)
 
 
-def _tile_sizes(footprints: Footprints, rows: int, columns: int, max_bytes: int, *, on_cpu: bool) -> _Sizes:
+def _tile_sizes(footprints: Sequence[Footprint], rows: int, columns: int, max_bytes: int, *, on_cpu: bool) -> _Sizes:
     """Return the sizes of blocks and tiles that fit into a budget."""
-    least = _bytes(footprints, 1, 1)
+    least = _bytes(footprints[:2], 1, 1)
     if least > max_bytes:
         raise ValueError(f"max_bytes={max_bytes} is too small for a single pair, which takes about {least}")
-    of_factors, of_tile = footprints
-    spare = max_bytes - _bytes(footprints, 1, columns)
+    of_factors, of_tile, of_term = footprints
+    spare = max_bytes - _bytes([of_factors, of_tile], 1, columns)
     if spare >= 0:
         share = min(spare // 2, TILE_BYTES) if on_cpu else spare // 2
         height = min(rows, 1 + share // max(1, of_tile.row + columns * of_tile.pair))
@@ -334,8 +334,8 @@ def _tile_sizes(footprints: Footprints, rows: int, columns: int, max_bytes: int,
         block = min(rows, 1 + spare // max(1, of_factors.row + columns * of_factors.pair))
         return _Sizes(block, min(height, block), columns)
     both = Footprint(*(a + b for a, b in zip(of_factors, of_tile, strict=True)))
-    spare = max_bytes - both.fixed
-    height = min(rows, ROWS)
+    height = max(1, min(rows, ROWS, max_bytes // 2 // max(1, of_term.row + columns * of_term.pair)))
+    spare = max_bytes - both.fixed - _bytes([of_term], height, columns)
     while height > 1 and _columns(both, height, spare) < min(columns, height):
         height = (height + 1) // 2
     return _Sizes(height, height, max(1, min(columns, _columns(both, height, spare))))
@@ -347,7 +347,7 @@ def _columns(footprint: Footprint, rows: int, spare: int) -> int:
 
 @dataclass(frozen=True)
 class _Steps:
-    """The steps of a tile, to measure their memory."""
+    """Three steps, to measure their memory: the factors, a tile with its share, and the share alone."""
 
     sampled: Sampled
     gradients: bool
@@ -357,7 +357,8 @@ class _Steps:
             u, v = u.requires_grad_(self.gradients), v.requires_grad_(self.gradients)
             of_factors = watch(partial(self._factors, plan, u, v))[1]
             factors = plan.factors(u, v)
-            return Curves(of_factors, watch(partial(self._tile, plan, u, v, factors))[1])
+            of_tile = watch(partial(self._tile, plan, u, v, factors))[1]
+            return of_factors, of_tile, watch(partial(self._term, u.new_ones(len(u), len(v))))[1]
 
     def _factors(self, plan: Plan, u: Tensor, v: Tensor) -> Any:
         flat = [x for factors in plan.factors(u, v) for x in factors if x is not None]
@@ -372,8 +373,13 @@ class _Steps:
             {name: part.cut(slice(0, part.tensor.shape[part.dim or 0])) for name, (part, _) in x.items()} for x in parts
         ]
         scores = _single(plan(u, v, [Factors(**x) for x in cut]))
-        share = self.sampled.sample(scores)(scores, slice(0, len(u)))
         leaves = [x for x in (u, v, *(x for few in cut for x in few.values())) if x.requires_grad]
+        return self._term(scores, leaves)
+
+    def _term(self, scores: Tensor, leaves: Sequence[Tensor] = ()) -> Any:
+        if not leaves:
+            scores = _single(scores[..., None].clone()).requires_grad_(self.gradients)
+        share = self.sampled.sample(scores)(scores, slice(0, len(scores)))
         if not self.gradients or not share.total.requires_grad:
             return share
-        return torch.autograd.grad(share.total, leaves, allow_unused=True)
+        return torch.autograd.grad(share.total, leaves or [scores], allow_unused=True)
