@@ -72,7 +72,7 @@ class Triplets(Objective):
     def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
         with torch.no_grad():
             weights, count = self._weigh(pairs, scores, rows)
-        return Share((weights * scores).sum() + self.margin * count, count)
+        return Share((weights * scores).sum() + self.margin * count.to(scores.dtype), count)
 
     def _weigh(self, pairs: Pairs, scores: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """Return the weight of each score and the number of triplets above 0.
