@@ -21,9 +21,7 @@ def loss(scores, labels, labels2, *, one_set, objective, margin=1.0, negatives="
         positive, negative = ([score for row in rows for score in row] for rows in (same, different))
         return (softplus(-torch.stack(positive)).mean() + softplus(torch.stack(negative)).mean()) / 2
     if objective == "softmax":
-        terms = [
-            torch.stack(p + q).logsumexp(0) - torch.stack(p).mean() for p, q in zip(same, different, strict=True) if p
-        ]
+        terms = [torch.stack([p, *q]).logsumexp(0) - p for ps, q in zip(same, different, strict=True) for p in ps]
         return torch.stack(terms).mean()
     triplets = [
         margin - p + q

@@ -28,10 +28,9 @@ class AllPairsLoss(nn.Module):
     positive, all others negative; an item is never paired with itself. With `s_ij` the score of items i and j, P(i) the
     positive partners of i and N(i) the negative ones, the objectives are:
 
-    - `"softmax"`: the mean, over all anchors i that have a positive partner, of
-      `log Σ_{a ≠ i} exp(s_ia) − mean_{p ∈ P(i)} s_ip`. This is the supervised contrastive loss (Khosla et al., 2020);
-      with one positive partner each, it is InfoNCE (van den Oord et al., 2018). There is no temperature, because the
-      head has a learned scale.
+    - `"softmax"`: the mean, over all positive pairs, of `−log(e^s_ip / (e^s_ip + Σ_{n ∈ N(i)} e^s_in))`: which partner
+      of i is the positive one, beside all negative ones? This is InfoNCE (van den Oord et al., 2018) and NT-Xent (Chen
+      et al., 2020) without a temperature, because the head has a learned scale.
     - `"margin"`: triplets `max(0, margin − s_ip + s_in)` of every anchor with all its positive and negative partners
       (Schroff et al., 2015). The mean is over the triplets that are above 0. With `negatives="semi-hard"`, only
       negatives with `s_ip − margin < s_in < s_ip` count.
@@ -77,7 +76,8 @@ class AllPairsLoss(nn.Module):
     References:
         - van den Oord, Li and Vinyals, *Representation Learning with Contrastive Predictive Coding*, 2018,
           arXiv:1807.03748.
-        - Khosla et al., *Supervised Contrastive Learning*, NeurIPS 2020, arXiv:2004.11362.
+        - Chen et al., *A Simple Framework for Contrastive Learning of Visual Representations*, ICML 2020,
+          arXiv:2002.05709.
         - Schroff, Kalenichenko and Philbin, *FaceNet: A Unified Embedding for Face Recognition and Clustering*, CVPR
           2015, arXiv:1503.03832.
 

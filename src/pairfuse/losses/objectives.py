@@ -46,19 +46,15 @@ class BalancedBCE(Objective):
 
 @dataclass(frozen=True)
 class Softmax(Objective):
-    """The log-likelihood of the positive partners of an anchor among all others, by a softmax over its row."""
+    """The log-likelihood of each positive partner of an anchor among itself and all negative ones."""
 
     @override
     def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
-        same, itself = pairs.is_same(rows), pairs.is_self(rows)
-        others = scores
-        if itself is not None:
-            same &= ~itself
-            others = scores.masked_fill(itself, -torch.inf)
-        positives = pairs.positives[rows]
-        mean = torch.where(same, scores, 0).sum(1) / positives.clamp(min=1)
-        terms = torch.where(positives > 0, others.logsumexp(1) - mean, 0)
-        return Share(terms.sum() / (pairs.positives > 0).sum())
+        columns, meant = pairs.partners(rows)  # (n, P)
+        negatives = scores.masked_fill(pairs.is_same(rows), -torch.inf).logsumexp(1, keepdim=True)
+        negatives = negatives.clamp(min=torch.finfo(scores.dtype).min)  # of an anchor without any
+        terms = nn.functional.softplus(negatives - scores.gather(1, columns))
+        return Share(terms.where(meant, 0).sum() / pairs.positives.sum())
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,10 @@ class Pairs(NamedTuple):
 
     def partners(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Return the columns of the positive partners, `(n, P)`, and which of these entries are meant."""
-        most = int(self.same[rows].max())
+        same = self.same[rows]
+        most = int(same.max()) if len(same) else 0
         ranks = torch.arange(most, device=self.labels.device)
-        meant = ranks < self.same[rows, None]
+        meant = ranks < same[:, None]
         columns = self.order[(self.starts[rows, None] + ranks).clamp(max=len(self.order) - 1)]
         if self.one_set:
             meant &= columns != torch.arange(rows.start, rows.stop).to(columns)[:, None]
