@@ -18,7 +18,7 @@ from pairfuse.scoring.reduction import Share, reduce_all_pairs
 Negatives = Literal["all", "semi-hard"]
 UNLABELED = -1
 MARGIN = 1.0
-MAX_BYTES = 32 * 2**20
+MAX_BYTES = 40 * 2**20
 
 
 class AllPairsLoss(nn.Module):

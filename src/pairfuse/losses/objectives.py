@@ -21,8 +21,8 @@ class Objective(ABC):
         """Return the share of some rows of the score matrix, `(n, M)`."""
 
     def sample(self, scores: Tensor) -> Term:
-        """Return a term for scores of this shape, to measure its memory; half of the pairs are positive."""
-        sides = (torch.arange(size, device=scores.device) % 2 for size in scores.shape)
+        """Return a term for scores of this shape, to measure its memory: positive pairs only, which take the most."""
+        sides = (torch.zeros(size, dtype=torch.int64, device=scores.device) for size in scores.shape)
         return partial(self.share, make_pairs(*sides, one_set=False)._replace(one_set=True))
 
 

@@ -328,7 +328,7 @@ def _tile_sizes(footprints: Sequence[Footprint], rows: int, columns: int, max_by
     of_factors, of_tile, of_term = footprints
     spare = max_bytes - _bytes([of_factors, of_tile], 1, columns)
     if spare >= 0:
-        share = min(spare // 2, TILE_BYTES) if on_cpu else spare // 2
+        share = min(spare // 4 * 3, TILE_BYTES) if on_cpu else spare // 4 * 3
         height = min(rows, 1 + share // max(1, of_tile.row + columns * of_tile.pair))
         spare -= (height - 1) * (of_tile.row + columns * of_tile.pair)
         block = min(rows, 1 + spare // max(1, of_factors.row + columns * of_factors.pair))
