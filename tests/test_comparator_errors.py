@@ -176,31 +176,6 @@ def test_a_head_that_loses_the_pairs(head, got):
         model(images(2, 5), images(2, 5))
 
 
-@pytest.mark.parametrize(
-    ("link", "name"),
-    [
-        (torch.sigmoid, "sigmoid"),
-        (lambda z: z.sigmoid().squeeze(-1), "sigmoid"),
-        (lambda z: torch.cat([z, -z], 1).softmax(1), "softmax"),
-        (nn.functional.logsigmoid, "logsigmoid"),
-    ],
-)
-def test_a_head_that_returns_probabilities(link, name):
-    """A second sigmoid would give 0.5 to 0.73. Frozen heads and inference mode make no difference."""
-    head = nn.Sequential(nn.Linear(8, 1), Returns(link)).requires_grad_(False)
-    model = pf.SiameseComparator(nn.Linear(5, 4), head=head)
-    words = f"predict_proba expects a head that returns logits, got Sequential, which ends in {name}: remove it"
-    with torch.inference_mode(), raises(ValueError, words):
-        model.predict_proba(images(2, 5), images(2, 5))
-
-
-def test_a_head_with_a_gate_returns_logits():
-    model = pf.SiameseComparator(
-        nn.Linear(5, 4), head=nn.Sequential(nn.Linear(8, 1), Returns(lambda z: z * z.sigmoid()))
-    )
-    assert model.predict_proba(images(2, 5), images(2, 5)).shape == (2,)
-
-
 def test_embeddings_of_a_wider_dtype():
     model = pf.SiameseComparator(nn.Identity(), embedding_dim=5)
     words = (

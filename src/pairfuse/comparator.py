@@ -9,10 +9,11 @@ from typing_extensions import override
 
 from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
+from pairfuse._layers import check_rows_apart
 from pairfuse._modes import eval_mode
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.gallery import Gallery, as_gallery, count, encode_items, make_scorer, squeeze_single_output
-from pairfuse.heads import check_head, is_monotone_affine, make_head, refuse_probabilities
+from pairfuse.heads import check_head, is_monotone_affine, make_head, warn_of_probabilities
 from pairfuse.items.batches import (
     Batch,
     add_batch_dimension,
@@ -172,7 +173,9 @@ class SiameseComparator(nn.Module):
     def predict_proba(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:
         """Return the probability that each pair is the same, in eval mode and without gradients.
 
-        The mode of every submodule stays as it is, also after an error.
+        The mode of every submodule stays as it is, also after an error. There is a warning if a head of your own looks
+        as if it returned probabilities instead of logits: it does not end in an `nn.Linear`, and the outputs of 8 or
+        more pairs are all in [0, 1].
 
         Args:
             x1: As for calling the model.
@@ -184,8 +187,8 @@ class SiameseComparator(nn.Module):
             these are classes: each row is `softmax(logits)` and sums to 1.
 
         Raises:
-            ValueError: The head ends in a sigmoid or softmax, so its outputs are already probabilities; or calling the
-                model raises it.
+            ValueError: A batch norm has no running statistics, so that a result would depend on the other pairs; or
+                calling the model raises it.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -196,7 +199,7 @@ class SiameseComparator(nn.Module):
         """
         batch_size = check_int("predict_proba", "batch_size", batch_size)
         with eval_mode(self) as model:
-            refuse_probabilities(model.head, self.fusion.out_features)
+            check_rows_apart("predict_proba", model)
             single = is_single_pair(model._tower("left"), model._tower("right"), x1, x2)
             pairs = 1 if single else count_items("x1", x1)
             logits: Tensor
@@ -205,6 +208,8 @@ class SiameseComparator(nn.Module):
             else:
                 slices = [(start, start + batch_size) for start in range(0, pairs, batch_size)]
                 logits = torch.cat([model(take_rows(x1, *rows), take_rows(x2, *rows)) for rows in slices])
+            if not single:
+                warn_of_probabilities(model.head, logits)
         several = logits.ndim > (0 if single else 1)
         return logits.softmax(-1) if several else logits.sigmoid()
 
