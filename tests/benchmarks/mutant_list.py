@@ -145,10 +145,14 @@ MODES = [
 FUSIONS = [
     Mutant(
         "fusions/base.py",
-        "depth_in(cls, name) <= depth",
-        "depth_in(cls, name) <= 99",
+        "depth_in(cls, name) <= computed",
+        "depth_in(cls, name) < len(cls.__mro__)",
         "a parent's algebra for any fuse",
     ),
+    Mutant("fusions/base.py", "setattr(cls, name, unknown)", "pass", "a parent's facts for any fuse"),
+    Mutant("fusions/base.py", "return unchanged and not own_forward and", "return unchanged and", "forward unseen"),
+    Mutant("fusions/base.py", "return unchanged and not", "return not", "a class that is patched later"),
+    Mutant("fusions/stack.py", 'if "_declare" in self._written:', "if True:", "facts of a stack for any fuse"),
     Mutant("fusions/separable.py", '< depth_in(cls, "fuse"):', "< -1:", "new terms with an old fuse"),
     Mutant(
         "fusions/separable.py",
