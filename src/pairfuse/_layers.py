@@ -4,6 +4,7 @@ from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -44,6 +45,13 @@ def check_rows_apart(owner: str, module: nn.Module) -> None:
                 "track_running_stats=False normalizes each batch by itself: use running statistics, nn.LayerNorm or "
                 "nn.GroupNorm"
             )
+
+
+def check_initialized(owner: str, module: nn.Module) -> None:
+    """Raise if a lazy layer has not run yet, so that its width is unknown."""
+    for layer in module.modules():
+        if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
+            raise ValueError(f"{owner} expects layers that know their width, got {layer}: call the model once first")
 
 
 def layers_of(module: nn.Module) -> list[nn.Module]:

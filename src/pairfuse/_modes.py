@@ -25,8 +25,8 @@ def eval_mode(model: M) -> Iterator[M]:
     """Yield the model in eval mode: the model itself if all of it is in eval mode, else a view of it.
 
     A view shares all weights, buffers and hooks with the model, but its modules have their own `training` flags. The
-    model keeps its mode, so other threads can call or train it at the same time. Attributes that a module sets on
-    itself while it runs are copied to the original afterwards.
+    model keeps its mode, so other threads can call or train it at the same time. Attributes and submodules that a
+    module sets or deletes on itself while it runs are set or deleted on the original afterwards.
 
     Some models have no view: they are scripted or compiled in place, override `train`, or keep references to their
     modules where these cannot be replaced. Such a model is switched itself when the first caller enters, and back when
@@ -39,19 +39,25 @@ def eval_mode(model: M) -> Iterator[M]:
     elif _can_be_viewed(model):
         twins: dict[nn.Module, nn.Module] = {}
         view = _view(model, twins)
-        before = {module: dict(vars(twin)) for module, twin in twins.items()}
+        originals: dict[Any, Any] = {twin: module for module, twin in twins.items()}
+        before = {module: (dict(vars(twin)), dict(module._modules)) for module, twin in twins.items()}
         try:
             yield view
         finally:
             for module, twin in twins.items():
-                new = twin._modules.keys() - module._modules.keys()
-                module._modules.update({name: twin._modules[name] for name in new})
-                for name, value in vars(twin).items():
-                    if value is not before[module].get(name, _lock):
-                        module.__dict__[name] = value
+                _repeat_changes(before[module][0], vars(twin), vars(module))
+                parts = {name: originals.get(part, part) for name, part in twin._modules.items()}
+                _repeat_changes(before[module][1], parts, module._modules)
     else:
         with _switched(model):
             yield model
+
+
+def _repeat_changes(before: dict[str, Any], after: dict[str, Any], target: dict[str, Any]) -> None:
+    """Set and delete in a third dict what differs between two."""
+    target.update({name: value for name, value in after.items() if value is not before.get(name, _lock)})
+    for name in before.keys() - after.keys():
+        target.pop(name, None)
 
 
 def _view(module: Any, twins: dict[nn.Module, nn.Module]) -> Any:

@@ -12,7 +12,7 @@ from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._layers import check_rows_apart
 from pairfuse._modes import eval_mode
 from pairfuse.fusions.registry import FusionSpec
-from pairfuse.gallery import Gallery, as_gallery, count, encode_items, make_scorer, squeeze_single_output
+from pairfuse.gallery import Gallery, as_gallery, as_queries, count, encode_items, make_scorer, squeeze_single_output
 from pairfuse.heads import check_head, is_monotone_affine, make_head, warn_of_probabilities
 from pairfuse.items.batches import (
     Batch,
@@ -302,7 +302,8 @@ class SiameseComparator(nn.Module):
             >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
             torch.Size([3, 5])
         """
-        return as_gallery(self, "x2", x2, options)._scores("score_matrix", "x1", None if x1 is x2 and self.tied else x1)
+        queries = as_queries(self, "x1", x1, x2)
+        return as_gallery(self, "x2", x2, options)._scores("score_matrix", "x1", queries)
 
     def iter_score_blocks(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Iterator[ScoreBlock]:
         """Score all pairs block by block: `Gallery(model, x2, **options).blocks(x1)`. See `score_matrix`.
@@ -313,9 +314,8 @@ class SiameseComparator(nn.Module):
             >>> sum(scores.numel() for rows, columns, scores in model.iter_score_blocks(x, x))
             10000
         """
-        return as_gallery(self, "x2", x2, options)._blocks(
-            "iter_score_blocks", "x1", None if x1 is x2 and self.tied else x1
-        )
+        queries = as_queries(self, "x1", x1, x2)
+        return as_gallery(self, "x2", x2, options)._blocks("iter_score_blocks", "x1", queries)
 
     def topk(
         self, queries: Items | Gallery, gallery: Items | Gallery, k: int, *, exclude_self: bool = False, **options: Any
@@ -326,7 +326,7 @@ class SiameseComparator(nn.Module):
             queries: N left items.
             gallery: M right items, or a `Gallery` of them.
             k: Number of items to find, at most M.
-            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself.
+            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself: pass it twice.
             **options: As for `score_matrix`.
 
         Returns:
@@ -341,8 +341,8 @@ class SiameseComparator(nn.Module):
         """
         k = check_int("topk", "k", k)
         check_top_k("topk", k, count(queries), count(gallery), exclude_self)  # before anything is encoded
-        encoded = as_gallery(self, "gallery", gallery, options)
-        return encoded.topk(None if queries is gallery and self.tied else queries, k, exclude_self=exclude_self)
+        queries_or_none = as_queries(self, "queries", queries, gallery)
+        return as_gallery(self, "gallery", gallery, options).topk(queries_or_none, k, exclude_self=exclude_self)
 
     def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
         """Return the scores as inner products, for faiss or any vector database.

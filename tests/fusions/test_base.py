@@ -170,6 +170,24 @@ def test_terms_of_another_shape_are_refused(term):
         model.score_embeddings(torch.randn(2, 4), torch.randn(3, 4))
 
 
+def test_a_sum_for_all_features_is_one_feature():
+    """With terms of shape (..., R) alone, all features would be equal: `fuse` and all pairs refuse more than one."""
+
+    class Sums(pf.fusions.Separable):
+        symmetry, xnor, summed = "symmetric", "generic", True
+
+        def left(self, u):
+            return (u,)
+
+        def right(self, v):
+            return (v,)
+
+    model, x = pf.SiameseComparator(torch.nn.Identity(), Sums(4), embedding_dim=4), torch.randn(2, 4)
+    for call in (model, model.score_embeddings, lambda u, v: model.inner_product_form().to_query(u)):
+        with pytest.raises(ValueError, match=r"Sums has out_features=4, .* set self.out_features"):
+            call(x, x)
+
+
 def test_the_algebra_of_a_parent_is_not_used_for_another_fuse():
     """A mix-in or a subclass that overrides `fuse` alone is scored by its own `fuse`, whatever the order of bases."""
 

@@ -25,7 +25,7 @@ class Separable(Fusion):
 
     Attributes:
         summed: If True, feature f is the sum of the products over R. Terms are `(..., F, R)`, or `(..., R)` if they are
-            the same for all features. If False, terms are `(..., F)`.
+            the same for all features; with F > 1 at least one is `(..., F, R)`. If False, terms are `(..., F)`.
 
     Examples:
         >>> import torch, pairfuse as pf
