@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils import prune
 
 import pairfuse as pf
 
@@ -335,3 +336,24 @@ def test_a_fusion_of_another_width():
 def test_other_arguments(argument, value, error, words):
     with raises(error, words):
         pf.SiameseComparator(nn.Linear(5, 4), **{argument: value})
+
+
+def multiply(module, inputs, output):
+    left, right = inputs[0].chunk(2, -1)
+    return (left * right).sum(-1, keepdim=True)
+
+
+def test_a_hook_or_a_patch_may_undo_what_a_fusion_declares():
+    """Then nothing is proved: neither that the model is symmetric, nor that it cannot learn."""
+    hooked, patched = nn.Linear(8, 1), pf.fusions.Concat(4)
+    hooked.register_forward_hook(multiply)
+    patched.fuse = lambda u, v: torch.cat([u * v, v], -1)
+    for fusion, head in (("concat", hooked), (patched, "linear")):
+        assert not pf.SiameseComparator(nn.Linear(5, 4), fusion, head).additive
+    model = pf.SiameseComparator(nn.Linear(5, 4), "product")
+    assert model.symmetric
+    model.fusion.register_forward_hook(lambda module, inputs, output: output + inputs[0])
+    assert not model.symmetric
+    for prepared in (nn.LazyLinear(1), prune.l1_unstructured(nn.Linear(8, 1), "weight", amount=0.5)):
+        with pytest.raises(pf.AdditiveComparatorError):  # hooks that only prepare a weight
+            pf.SiameseComparator(nn.Linear(5, 4), "concat", prepared)

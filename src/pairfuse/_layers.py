@@ -9,6 +9,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 FEW = 4  # a compiled kernel computes this many outputs as sums, without an array of the features
+_METHODS = {"fuse", "forward", "left", "right"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -31,9 +32,16 @@ def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
 def is_altered(module: nn.Module) -> bool:
     """True if hooks or a patched method may change the output of a module. Then the module must be called."""
     return bool(_global_forward_hooks or _global_forward_pre_hooks) or any(
-        any(getattr(m, hooks) for hooks in _HOOKS) or {"fuse", "forward", "left", "right"} & vars(m).keys()
-        for m in module.modules()
+        any(getattr(m, hooks) for hooks in _HOOKS) or _METHODS & vars(m).keys() for m in module.modules()
     )
+
+
+def has_altered_output(module: nn.Module) -> bool:
+    """True if a forward hook or a patched method may change the output of a module.
+
+    Hooks that run before a call do not count: those of lazy, pruned or normalized layers only prepare a weight.
+    """
+    return any(m._forward_hooks or _METHODS & vars(m).keys() for m in module.modules())
 
 
 def check_rows_apart(owner: str, module: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
-from pairfuse._layers import check_rows_apart
+from pairfuse._layers import check_rows_apart, has_altered_output
 from pairfuse._modes import eval_mode
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.gallery import Gallery, as_gallery, as_queries, count, encode_items, make_scorer, squeeze_single_output
@@ -37,7 +37,7 @@ class SiameseComparator(nn.Module):
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
     0.0 = different.
 
-    With one encoder for both sides ("tied") and inputs of equal shapes, the encoder runs **once**, over the
+    With one encoder for both sides ("tied") and inputs of equal shapes and dtypes, the encoder runs **once**, over the
     concatenated batch of 2B items. This is faster, and both sides share their batch statistics in train mode.
     Otherwise, or with `joint_pass=False`, it runs twice.
 
@@ -120,7 +120,7 @@ class SiameseComparator(nn.Module):
         self.head = head
         facts = self.fusion.facts()
         cannot = facts.additive or (self.tied and facts.xnor == "never")
-        if cannot and is_monotone_affine(self.head) and not allow_additive:
+        if cannot and self._has_plain_head() and not allow_additive:
             reason = "computes g(u) + h(v), and no such sum can tell same from different (it is XNOR)"
             if not facts.additive:
                 reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
@@ -140,16 +140,21 @@ class SiameseComparator(nn.Module):
     @property
     def symmetric(self) -> bool:
         """True if swapping the inputs provably changes no logit in eval mode: one encoder and a symmetric fusion."""
-        return self.tied and self.fusion.symmetry == "symmetric"
+        return self.tied and self.fusion.symmetry == "symmetric" and not has_altered_output(self.fusion)
 
     @property
     def additive(self) -> bool:
         """True if provably no logit can answer "same or different": an additive fusion with an affine head.
 
-        In eval mode each logit is then g(x1) + h(x2), or a monotone function of it. A head of your own class counts
-        as not affine, since pairfuse cannot inspect it.
+        In eval mode each logit is then g(x1) + h(x2), or a monotone function of it. A head of your own class counts as
+        not affine, since pairfuse cannot inspect it, and so does one whose output, or the fusion's, a hook or a patch
+        may change.
         """
-        return self.fusion.additive and is_monotone_affine(self.head)
+        return self.fusion.additive and self._has_plain_head()
+
+    def _has_plain_head(self) -> bool:
+        """True if the head is affine, and nothing can change its output or that of the fusion."""
+        return is_monotone_affine(self.head) and not any(map(has_altered_output, (self.fusion, self.head)))
 
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:

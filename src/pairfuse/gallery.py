@@ -23,8 +23,8 @@ class Gallery:
     without gradients, and do not change the model's mode. You can call them from several threads.
 
     The embeddings are computed when the gallery is made. If the encoder's weights change afterwards, its methods raise
-    an error: make a new gallery. (Changes through `weight.data` go unnoticed.) You can still train the fusion and the
-    head.
+    an error: make a new gallery. (Changes through `weight.data`, and changes other than of weights and buffers, go
+    unnoticed.) You can still train the fusion and the head.
 
     Args:
         model: A `SiameseComparator`.
@@ -208,7 +208,9 @@ class Gallery:
     def _embed(self, name: str, queries: "Items | Gallery | None") -> Tensor:
         """Return the left embeddings of the queries `(N, D)`."""
         if self._encoder_versions() != self._versions:
-            raise ValueError("the encoder's weights have changed since this Gallery was made: make a new one")
+            raise ValueError(
+                "the encoder's weights have changed since this Gallery was made, or it is a copy: make a new one"
+            )
         if queries is None or isinstance(queries, Gallery):
             if not self.model.tied:
                 raise ValueError(

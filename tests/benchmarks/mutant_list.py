@@ -184,7 +184,7 @@ FUSIONS = [
 ]
 SCORING = [
     Mutant("_layers.py", "any(getattr(m, hooks) for hooks in _HOOKS)", "False", "hooks bypassed"),
-    Mutant("_layers.py", '{"fuse", "forward", "left", "right"} & vars(m).keys()', "False", "patched methods bypassed"),
+    Mutant("_layers.py", "in _HOOKS) or _METHODS & vars(m).keys()", "in _HOOKS)", "patched methods bypassed"),
     Mutant("scoring/plan.py", "weight / 2, swapped=order)", "weight, swapped=order)", "a symmetrized fusion doubled"),
     Mutant(
         "scoring/plan.py", "return scores.transpose(0, 1) if swapped", "return scores if swapped", "rows for columns"
