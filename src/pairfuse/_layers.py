@@ -13,10 +13,16 @@ _METHODS = {"fuse", "forward", "left", "right"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
+_FORWARDS = {cls: cls.forward for cls in vars(nn).values() if isinstance(cls, type) and issubclass(cls, nn.Module)}
+
+
 def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """True if a layer uses the `forward` of one of torch's classes. A subclass may override it, or `__call__`."""
+    """True if a layer uses the `forward` of one of torch's classes. A subclass may override it, or `__call__`.
+
+    Each `forward` is that from when pairfuse was imported: a class may have been patched since.
+    """
     calls_forward = "forward" not in vars(layer) and type(layer).__call__ is nn.Module.__call__
-    return calls_forward and any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds)
+    return calls_forward and any(isinstance(layer, kind) and type(layer).forward is _FORWARDS[kind] for kind in kinds)
 
 
 def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:

@@ -19,8 +19,9 @@ _COMPARED = 1000  # embeddings, to see whether two sets are the same
 class Gallery:
     """A set of items that a comparator encodes once and compares with queries.
 
-    Up to rounding, every score is the one that you get by calling the model on the pair. All methods run in eval mode,
-    without gradients, and do not change the model's mode. You can call them from several threads.
+    Up to rounding, every score is the one that you get by calling the model on the pair. (A `forward` of your own, or a
+    hook, of the model itself is not called.) All methods run in eval mode, without gradients, and do not change the
+    model's mode. You can call them from several threads.
 
     The embeddings are computed when the gallery is made. If the encoder's weights change afterwards, its methods raise
     an error: make a new gallery. (Changes through `weight.data`, and changes other than of weights and buffers, go
