@@ -101,6 +101,9 @@ HEADS = [
         "the first layer alone",
     ),
     Mutant("heads.py", "min(slopes) >= 0", "min(slopes) >= -9", "a decreasing function counts as monotone"),
+    Mutant("heads.py", "if 0 <= least < largest <= 1:", "if False:", "probabilities for logits unnoticed"),
+    Mutant("comparator.py", 'check_rows_apart("predict_proba", model)', "pass", "pairs that depend on their batch"),
+    Mutant("gallery.py", "if exclude_self and self.model.tied:", "if False:", "exclude_self for two sets"),
     Mutant("heads.py", "if width not in (None, features):", "if False:", "a head of a wrong width is accepted"),
     Mutant(
         "heads.py", "if isinstance(last, _PROBABILITIES):", "if False:", "a head that ends in a sigmoid is accepted"
@@ -131,7 +134,11 @@ MODES = [
         "twin.__dict__.update(vars(module))",
         "train mode",
     ),
-    Mutant("_modes.py", "module.__dict__[name] = value", "pass", "attributes that a forward sets are lost"),
+    Mutant(
+        "_modes.py", "_repeat_changes(before[module][0], vars(twin), vars(module))", "pass", "attributes set are lost"
+    ),
+    Mutant("_modes.py", "for name in before.keys() - after.keys():", "for name in ():", "deleted attributes come back"),
+    Mutant("_modes.py", "originals.get(part, part)", "part", "parts of a view become parts of the model"),
     Mutant("_modes.py", "if _loans[module].callers == 0]", "]", "the first of several callers switches back"),
     Mutant("_modes.py", "type(module).train is nn.Module.train", "True", "views of modules with a train of their own"),
     Mutant(
@@ -183,6 +190,7 @@ FUSIONS = [
     Mutant("fusions/cosine.py", "eps=self.eps).to(u.dtype),)", "eps=1.0).to(u.dtype),)", "short vectors in factors"),
 ]
 SCORING = [
+    Mutant("_layers.py", "is _FORWARDS[kind]", "is kind.forward", "patched classes of torch bypassed"),
     Mutant("_layers.py", "any(getattr(m, hooks) for hooks in _HOOKS)", "False", "hooks bypassed"),
     Mutant("_layers.py", "in _HOOKS) or _METHODS & vars(m).keys()", "in _HOOKS)", "patched methods bypassed"),
     Mutant("scoring/plan.py", "weight / 2, swapped=order)", "weight, swapped=order)", "a symmetrized fusion doubled"),

@@ -105,8 +105,8 @@ class PowerNormalized(_Wrapper):
     r"""Take signed square roots of the features, then divide them by their norm: `z = f · |f|^(−½)`, `z / ‖z‖`.
 
     Use it for products, which grow with the square of the embeddings. It has the symmetry of f and is never additive;
-    values in [−1, 1], 0 where f is 0, with norm 1 unless f is about as small as `eps`. It is computed as `f · rsqrt(|f|
-    + eps)`, because the slope of the square root at 0 is infinite.
+    values in [−1, 1], 0 where f is 0, with norm 1 unless f is about as small as `eps`. It is computed as
+    `f · rsqrt(|f| + eps)`, because the slope of the square root at 0 is infinite.
 
     Args:
         fusion: The fusion to normalize, such as `MFB(...)`.
