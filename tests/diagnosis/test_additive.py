@@ -186,6 +186,68 @@ def test_hidden_sum(kind, items, ground):
     assert not diagnosis.ok
 
 
+class Ends(Concat):
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+    def forward(self, x1, x2):
+        return self.end(super().forward(x1, x2))
+
+
+def two_outputs(z):
+    return torch.stack([-torch.tanh(z), torch.tanh(z)], 1)
+
+
+MONOTONE_ENDS = {
+    "clamped sigmoid": lambda z: z.sigmoid().clamp(1e-7, 1 - 1e-7),
+    "soft clipping": lambda z: 10 * torch.tanh(z),
+    "hard clipping": lambda z: 5 * nn.functional.hardtanh(z),
+    "fake quantization": lambda z: torch.fake_quantize_per_tensor_affine(z, 0.05, 0, -128, 127),
+    "straight-through rounding": lambda z: z + ((z * 16).round() / 16 - z).detach(),
+    "sigmoid by hand": lambda z: 1 / (1 + torch.exp(-z)),
+    "sigmoid without NaN": lambda z: torch.nan_to_num(torch.sigmoid(z)),
+    "smoothed sigmoid": lambda z: 0.98 * torch.sigmoid(z) + 0.01,
+    "there and back": lambda z: torch.sigmoid(z).logit(),
+    "arctangent": lambda z: 0.5 + torch.atan(z) / 3.15,
+    "cube": lambda z: z**3,
+    "two outputs": two_outputs,
+    "bfloat16": lambda z: 5 * torch.tanh(z.bfloat16()).float(),
+}
+
+
+@pytest.mark.parametrize("end", MONOTONE_ENDS.values(), ids=MONOTONE_ENDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_increasing_function_of_a_sum(end, seed):
+    """It cannot order two items both ways, whatever it is made of."""
+    torch.manual_seed(seed)
+    diagnosis = pf.diagnose(Ends(end), X1, X2, Y)
+    assert (diagnosis["additive"].verdict, diagnosis["additive"].ground) == ("fail", "verified")
+    assert not diagnosis.ok
+
+
+@pytest.mark.parametrize("end", ["soft clipping", "smoothed sigmoid", "fake quantization"])
+def test_increasing_function_of_a_product(end):
+    """Two items that change their order show that it is no sum, with two items in all too."""
+    torch.manual_seed(0)
+    encoder, head = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)), nn.Linear(8, 1)
+    two = X1[:2].repeat_interleave(8, 0), X1[:2].repeat(8, 1)
+    for pairs in ((X1, X2), two, (X1 / 1000, X2 / 1000)):
+        model = lambda a, b: MONOTONE_ENDS[end](head(encoder(a) * encoder(b)).squeeze(1))  # noqa: E731
+        verdict = pf.diagnose(model, *pairs)["additive"].verdict
+        coarse = end == "fake quantization" and float(pairs[0].std()) < 0.1  # two steps, which tell little
+        assert verdict == ("warn" if coarse else "ok")
+
+
+def test_increasing_function_of_a_sum_without_its_weights():
+    """Only the current weights are known: a warning; a ranking may be one."""
+    torch.manual_seed(0)
+    weights = torch.randn(16)
+    call = lambda a, b: 10 * torch.tanh(torch.cat([a, b], 1) @ weights)  # noqa: E731
+    assert pf.diagnose(call, X1, X2, Y)["additive"].verdict == "warn"
+    assert pf.diagnose(call, X1, X2, Y, ranking=True)["additive"].verdict == "note"
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_hidden_layer(dtype):
     """A concatenation under a hidden layer is not a sum, even where rounding is coarse."""

@@ -67,7 +67,7 @@ def bounded_output(context: Context) -> Result:
     middle, bounds = (0.5, (LOW, HIGH)) if context.runner.probabilities else (0.0, (-1.0, 1.0))
     within = low >= bounds[0] - SLACK and high <= bounds[1] + SLACK
     one_side = low >= middle - SLACK or high <= middle + SLACK
-    if not (seen or (context.runner.has_module and (within or one_side))):
+    if not (seen or (context.redraws and (within or one_side))):
         return OK
     if context.loss is not None and context.takes_logits is None:
         return OK  # a loss of another kind, for which such scores may be right

@@ -23,6 +23,8 @@ def pinned_score(context: Context) -> Result:
     """
     if context.loss is not None and context.takes_logits is None:
         raise Skip("the loss is of a kind that may want this")
+    if not context.redraws:
+        raise Skip("no weights are known that could be redrawn")
     size = float(context.grid.nan_to_num().abs().max())
     noise = rounding(context.grid_magnitude, context.held_precision)
     largest = [_largest_of_identical(context)]
