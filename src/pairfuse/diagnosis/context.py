@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pairfuse.diagnosis.anova import rms, rounding
 from pairfuse.diagnosis.function_recorder import BOUNDED, LOGIT_ACTIVATIONS, PROBABILITIES
-from pairfuse.diagnosis.loss_kind import wants_logits
+from pairfuse.diagnosis.loss_kind import LossKind, kind_of
 from pairfuse.diagnosis.outputs import Output, coarsest, sums_to_one, to_scores
 from pairfuse.diagnosis.report import Finding
 from pairfuse.diagnosis.runner import ModelRunner
@@ -95,10 +95,16 @@ class Context:
         """The coarsest floating-point type of weights and results."""
         return coarsest(*(t.dtype for t in [*self.runner.tensors(), self.given.values] if t.is_floating_point()))
 
-    @cached_property
+    @property
     def takes_logits(self) -> bool | None:
         """True if the loss takes logits, False if probabilities, None if neither is known."""
-        return wants_logits(self.loss, tuple(self.given.returned.shape))
+        takes = self.loss_kind.takes
+        return None if takes is None else takes == "logits"
+
+    @cached_property
+    def loss_kind(self) -> LossKind:
+        """What the loss expects."""
+        return kind_of(self.loss, tuple(self.given.returned.shape))
 
     @cached_property
     def drawn(self) -> list[Tensor] | None:
