@@ -91,3 +91,38 @@ def test_rounding_under_autocast():
     diagnosis = pf.diagnose(SymmetricBilinear(), X1, X2)
     assert diagnosis["asymmetric"].verdict == "ok"
     assert diagnosis["batch-dependence"].verdict == "ok"
+
+
+class OnOneSide(nn.Module):
+    """One encoder for both sides, and something more on one of them."""
+
+    def __init__(self, encoder, more):
+        super().__init__()
+        self.encoder, self.more = encoder, more
+
+    def forward(self, a, b):
+        return (self.more(self.encoder(a)) * self.encoder(b)).sum(1)
+
+
+class Scale(nn.Module):
+    """A diagonal relation, as of DistMult."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8))
+
+    def forward(self, u):
+        return u * self.weight
+
+
+@pytest.mark.parametrize("more", [Scale, lambda: nn.Linear(8, 8)], ids=["relation", "predictor"])
+@pytest.mark.parametrize("items", ["ids", "vectors"])
+def test_one_encoder_and_something_on_one_side(more, items):
+    """No encoders of their own: what makes one embedding makes the other too."""
+    torch.manual_seed(0)
+    encoder = nn.Embedding(50, 8) if items == "ids" else nn.Linear(8, 8)
+    pairs = torch.randint(50, (2, 32)) if items == "ids" else (X1, X2)
+    assert pf.diagnose(OnOneSide(encoder, more()), *pairs)["untied-branches"].verdict == "ok"
+    two = nn.Embedding(50, 8) if items == "ids" else nn.Linear(8, 8)
+    model = lambda a, b: (encoder(a) * two(b)).sum(1)  # noqa: E731
+    assert pf.diagnose(model, *pairs)["untied-branches"].verdict == "warn"
