@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from clinic.healthy_architectures import narrow_mlp
 from torch import nn
 
 import pairfuse as pf
@@ -236,7 +237,7 @@ def test_increasing_function_of_a_product(end):
         model = lambda a, b: MONOTONE_ENDS[end](head(encoder(a) * encoder(b)).squeeze(1))  # noqa: E731
         verdict = pf.diagnose(model, *pairs)["additive"].verdict
         few_steps = end == "fake quantization" and pairs[0] is not X1
-        assert verdict in (("ok", "warn") if few_steps else ("ok",))
+        assert verdict in (("ok", "note", "warn") if few_steps else ("ok",))
 
 
 def test_increasing_function_of_a_sum_without_its_weights():
@@ -291,3 +292,42 @@ def test_ranking():
     assert diagnosis["additive"].verdict == "note"
     assert diagnosis["labels"].verdict == "ok"
     assert diagnosis.ok
+
+
+class ZeroStart(Concat):
+    """A product that begins at zero and grows."""
+
+    def __init__(self):
+        super().__init__()
+        self.share = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x1, x2):
+        return super().forward(x1, x2) + self.share * (self.encode(x1) * self.encode(x2)).sum(1)
+
+
+class DeadHidden(Concat):
+    """A hidden layer of dead ReLUs next to a sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(8, 8)
+        nn.init.constant_(self.hidden.bias, -100.0)
+
+    def forward(self, x1, x2):
+        z = torch.cat([self.encode(x1), self.encode(x2)], 1)
+        return (self.head(z) + self.hidden(z).relu().sum(1, keepdim=True)).squeeze(1)
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [(ZeroStart, "note"), (DeadHidden, "warn")])
+def test_sum_at_the_current_weights_only(kind, verdict):
+    """A note where the first steps of training leave the sum; a warning where it takes other weights."""
+    torch.manual_seed(0)
+    finding = pf.diagnose(kind(), X1, X2)["additive"]
+    assert (finding.verdict, "At its current weights" in finding.summary) == (verdict, True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_narrow_hidden_layer(seed):
+    """Two hidden units are linear for a few items, and not for all: no sum."""
+    patient = narrow_mlp.build(seed)
+    assert pf.diagnose(patient.model, patient.x1, patient.x2)["additive"].verdict == "ok"

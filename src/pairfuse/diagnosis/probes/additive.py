@@ -1,5 +1,6 @@
 """Probe `additive`."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from pairfuse.diagnosis.function_recorder import LOGIT_ACTIVATIONS, MONOTONE, Fu
 from pairfuse.diagnosis.memorizable import is_memorizable
 from pairfuse.diagnosis.outputs import coarsest
 from pairfuse.diagnosis.probe import Result, Undecided
-from pairfuse.diagnosis.probes.crossing import ENOUGH, crosses_here, find_crossing
+from pairfuse.diagnosis.probes.crossing import ENOUGH, SMALL, crosses_here, find_crossing
 from pairfuse.diagnosis.report import Ground
 from pairfuse.diagnosis.sample import cast, take
 from pairfuse.fusions import Fusion
@@ -23,7 +24,8 @@ from pairfuse.xnor import xnor_certificate
 
 SURE = 1000  # times rounding: no additive model leaves that much
 SIDE = 6  # items on either side of the grids at redrawn weights
-SCALES = (10, 3, 1, 0.5, 0.1)  # of the noise on the weights, times their size
+SCALES = ((10, 1.0), (3, SMALL), (1, 1.0), (0.5, 1.0), (0.1, 1.0))  # of the noise on the weights, and of the biases
+NEAR = (0.3, 1.0)  # some steps of training
 DRAWS = 3  # the first so many of these at which the logits are finite
 LEAST = 2
 RESOLVED = 10  # times rounding: the least spread of logits in which a sum can be seen
@@ -54,7 +56,8 @@ def additive(context: Context) -> Result:
     torch's affine layers is additive by its algebra, and nothing is measured. Threshold: `fail` at 8 units of rounding
     in the coarsest type on the way, of the numbers that the logits are computed from: a model that was trained to the
     plateau cancels them; and where no two items change their order at any weights, for at least 4 sets at which orders
-    can be told; `warn` where there are fewer. If the logits themselves are no larger than rounding, and redrawn weights
+    can be told; `warn` where there are fewer, and where it is a sum at the current weights only; a note if it is none
+    at weights near these. If the logits themselves are no larger than rounding, and redrawn weights
     give no answer, the check is undecided. False alarms: a model whose interaction comes with neither its current
     weights nor redrawn ones, such as a branch that its training loop switches on.
     """
@@ -188,8 +191,9 @@ def _around_these_weights(context: Context, of: str, evidence: Evidence) -> Resu
         coarse = not double and context.precision.itemsize < 4  # so that an interaction may be lost in rounding
         if not (here.resolved and here.is_sum) or coarse or not context.varies:
             return Result("ok", evidence=evidence)
+        _, *near = _interactions(context, of, torch.float64 if double else None, (NEAR,))
         return Result(
-            "warn",
+            "note" if any(other.crosses for other in near) else "warn",
             "At its current weights the model is a sum g(x1) + h(x2); at others it is not.",
             evidence,
             "Right for a branch that starts at zero on purpose. Otherwise look for zero weights, or a dead ReLU, where "
@@ -208,18 +212,20 @@ def _counted(count: int) -> str:
     return {2: "two", 3: "three"}.get(count, str(count))
 
 
-def _interactions(context: Context, of: str, dtype: torch.dtype | None) -> list[Measured]:
+def _interactions(
+    context: Context, of: str, dtype: torch.dtype | None, scales: Sequence[tuple[float, float]] = SCALES
+) -> list[Measured]:
     """The model as it is, and with its weights redrawn, where its logits are finite."""
     left, right = (take(x, slice(SIDE)) for x in (context.sample.left, context.sample.right))
     if dtype is not None:
         left, right = cast(left, dtype), cast(right, dtype)
     held = context.held_precision if dtype is None else dtype
     found: list[Measured] = []
-    for scale in (0, *SCALES):
+    for scale, biases in ((0, 1.0), *scales):
         recorder = FunctionRecorder()
         with context.runner.sandbox(dtype=dtype), torch.no_grad():
             if scale:
-                context.runner.redraw(scale)
+                context.runner.redraw(scale, biases=biases)
             grid = context.runner.score_all(left, right, of=of, recorder=recorder)
             if grid.isfinite().all():
                 found.append(_measure(context, left, right, grid, of, coarsest(held, recorder.precision)))

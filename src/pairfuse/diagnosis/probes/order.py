@@ -2,7 +2,7 @@
 
 import torch
 
-from pairfuse.diagnosis.anova import rounding
+from pairfuse.diagnosis.anova import rms, rounding
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.embeddings import embed, owners
 from pairfuse.diagnosis.probe import OK, Result, Skip
@@ -55,7 +55,8 @@ def untied_branches(context: Context) -> Result:
     Computation: the squared distance between the left and the right embedding of one item, divided by that of two
     different items; and which weights make either embedding. Threshold: `note` above rounding, `warn` above 0.5, where
     the two embeddings of an item are unrelated; `ok` where one side has no weights that the other does not have too,
-    as where a predictor or a relation follows one encoder on one side only. False alarms: two kinds of things of equal shape, such as a photograph and a sketch.
+    as where a predictor or a relation follows one encoder on one side only, or if the scores are symmetric. False
+    alarms: two kinds of things of equal shape, such as a photograph and a sketch.
     """
     items = context.sample.left
     found = embed(context, items, take(items, torch.arange(context.sample.rows).roll(1)))
@@ -65,6 +66,9 @@ def untied_branches(context: Context) -> Result:
     own = float((u - v).square().sum(1).mean())
     others = float((u[:, None] - v).square().sum(2)[~torch.eye(len(u), dtype=torch.bool, device=u.device)].mean())
     if own <= 1e-6 * max(others, float(u.square().sum(1).mean())):
+        return OK
+    apart = context.grid - context.grid.T
+    if apart.isfinite().all() and rms(apart) <= rounding(context.grid_magnitude, context.precision):
         return OK
     left, right = owners(context)
     if left and right and (left <= right or right <= left):
