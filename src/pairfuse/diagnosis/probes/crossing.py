@@ -56,7 +56,7 @@ def find_crossing(context: Context) -> Crossing:
     Raises:
         Undecided: The scores are not finite, or no more than rounding.
     """
-    left, right = (mixed(x, ITEMS) for x in (context.sample.left, context.sample.right))
+    left, right = _items(context)
     grid = context.runner.score_all(left, right, of="scores")
     if not grid.isfinite().all():
         raise Undecided("some scores are not finite")
@@ -74,7 +74,7 @@ def find_crossing(context: Context) -> Crossing:
 
 
 def _at_other_weights(context: Context, dtype: torch.dtype | None) -> Crossing:
-    left, right = (mixed(x, ITEMS) for x in (context.sample.left, context.sample.right))
+    left, right = _items(context)
     if dtype is not None:
         left, right = cast(left, dtype), cast(right, dtype)
     center = standardized(left), standardized(right)
@@ -87,6 +87,10 @@ def _at_other_weights(context: Context, dtype: torch.dtype | None) -> Crossing:
                 return Crossing(True, told, dtype is not None)
             told += order.told > ITEMS
     return Crossing(False, told, dtype is not None)
+
+
+def _items(context: Context) -> tuple[Batch, Batch]:
+    return mixed(context.sample.left, ITEMS), mixed(context.sample.right, ITEMS)
 
 
 def _drawn_order(context: Context, left: Batch, right: Batch, dtype: torch.dtype | None) -> Order:
