@@ -236,39 +236,26 @@ ITEMS = [
 ]
 DIAGNOSIS = [
     Mutant("diagnosis/anova.py", "(above.minimum(below) > 0)", "(above.maximum(below) > 0)", "every order is crossed"),
-    Mutant("diagnosis/anova.py", "for side in (grid, grid.T):", "for side in (grid,):", "only left items are compared"),
-    Mutant("diagnosis/probes/crossing.py", "mixed(x, ITEMS) for x", "mixed(x, 1) for x", "a grid of one item"),
-    Mutant("diagnosis/probes/crossing.py", "(False, True))", "(False,))", "offsets hide a product"),
-    Mutant("diagnosis/probes/additive.py", "if found.draws < ENOUGH:", "if False:", "few weights count as many"),
-    Mutant("diagnosis/probes/additive.py", "_order(context, result) or result", "result", "a hidden sum is not seen"),
+    Mutant("diagnosis/anova.py", "(above + below >= 2)", "(above + below >= 99)", "no order is told"),
     Mutant(
-        "diagnosis/loss_calls.py", "if len(read) != 1:", "if len(read) < 1:", "differences of scores count as scores"
+        "diagnosis/probes/crossing.py", "mixed(context.sample.left, ITEMS)", "context.sample.left", "two items stay 2"
     ),
+    Mutant("diagnosis/probes/crossing.py", "(False, True))", "(False,))", "offsets hide a product"),
+    Mutant("diagnosis/probes/additive.py", "if found.draws < ENOUGH:", "if False:", "no weights count as many"),
+    Mutant("diagnosis/probes/additive.py", "_order(context, result) or result", "result", "a hidden sum is not seen"),
+    Mutant("diagnosis/loss_calls.py", "if len(read) != 1:", "if len(read) < 1:", "differences count as scores"),
     Mutant("diagnosis/loss_kind.py", "passed.abs() < NARROW", "passed.abs() < 2", "a steep sigmoid counts as a second"),
     Mutant("diagnosis/loss_kind.py", "return same and different", "return same or different", "half a cross-entropy"),
-    Mutant(
-        "diagnosis/context.py", "if self.sample.same_kind and not self", "if not self", "two kinds, whatever they are"
-    ),
-    Mutant(
-        "diagnosis/context.py",
-        "        except Exception:\n            return False",
-        "        except Exception:\n            raise",
-        "swapped sides raise",
-    ),
+    Mutant("diagnosis/context.py", "if self.sample.same_kind and not self", "if not self", "kinds that differ twice"),
+    Mutant("diagnosis/context.py", "except Exception:\n", "except ZeroDivisionError:\n", "swapped sides raise"),
     Mutant("diagnosis/sandbox.py", "            attributes.update(before)\n", "", "replaced attributes stay"),
     Mutant("diagnosis/runner.py", "if tensor.ndim < 2:", "if False:", "biases stay large"),
     Mutant(
-        "diagnosis/memorizable.py", "if is_same else (right, left)", "if not is_same else (left, right)", "no order"
+        "diagnosis/memorizable.py", "if is_same else (right, left)", "if True else (right, left)", "all count as same"
     ),
-    Mutant(
-        "diagnosis/probes/order.py", "(left <= right or right <= left)", "left == right", "a relation is an encoder"
-    ),
-    Mutant(
-        "diagnosis/probes/gradients.py",
-        "right = rightly_answered(context) >= TRAINED",
-        "right = True",
-        "wrong is right",
-    ),
+    Mutant("diagnosis/probes/order.py", "(left <= right or right <= left)", "left == right", "relations are encoders"),
+    Mutant("diagnosis/probes/gradients.py", "rightly_answered(context) >= TRAINED", "True", "wrong answers are right"),
+    Mutant("diagnosis/run.py", "VERDICTS.index", "VERDICTS.count", "findings in any order"),
 ]
 
 MUTANTS = [
