@@ -239,6 +239,17 @@ def test_increasing_function_of_a_product(end, items):
     assert pf.diagnose(model, *pairs)["additive"].verdict == "ok"
 
 
+@pytest.mark.parametrize("last", [nn.ReLU, nn.Softplus])
+@pytest.mark.parametrize("seed", range(4))
+def test_two_ids(last, seed):
+    """Two ids have no mixtures, and too few orders to tell: a product of nonnegative numbers is no sum."""
+    torch.manual_seed(seed)
+    encoder, head = nn.Sequential(nn.Embedding(2, 12), nn.Linear(12, 16), last()), nn.Linear(16, 1)
+    pairs = torch.randint(2, (2, 24))
+    model = lambda a, b: head(encoder(a) * encoder(b)).squeeze(1)  # noqa: E731
+    assert pf.diagnose(model, *pairs)["additive"].verdict == "ok"
+
+
 def test_increasing_function_of_a_sum_without_its_weights():
     """Only the current weights are known: a warning; a ranking may be one."""
     torch.manual_seed(0)

@@ -137,6 +137,11 @@ def item_key(x: Batch, index: int) -> bytes:
     return b"|".join(part.numpy().tobytes() for part in parts)
 
 
+def different_items(name: str, x: Batch) -> int:
+    """How many of the items of a batch are different."""
+    return len({item_key(x, index) for index in range(count_items(name, x))})
+
+
 class _Items(NamedTuple):
     left: Batch
     right: Batch

@@ -13,11 +13,12 @@ from pairfuse.diagnosis.function_recorder import FunctionRecorder
 from pairfuse.diagnosis.outputs import coarsest
 from pairfuse.diagnosis.probe import Undecided
 from pairfuse.diagnosis.runner import CANNOT
-from pairfuse.diagnosis.sample import cast, mixed, standardized
+from pairfuse.diagnosis.sample import cast, different_items, mixed, standardized
 from pairfuse.items.batches import Batch
 
 SURE, SURE_ENOUGH = 1000, 8  # times rounding, in float64 and below: no increasing function of a sum leaves that much
 ITEMS = 8  # at least, on either side; mixtures where there are fewer
+FEWEST = 4  # different items, mixtures included: of two or three a healthy model may never change the order
 SCALES, SEEDS = (3, 1, 10), range(2)  # of the noise on the weights, times their size
 SMALL = 1e-3  # what the biases are multiplied with in half of the draws
 ENOUGH = 4  # of these draws must tell orders
@@ -54,9 +55,11 @@ def find_crossing(context: Context) -> Crossing:
     two offsets is a sum, nearly; so half of the draws are with standardized items and small biases.
 
     Raises:
-        Undecided: The scores are not finite, or no more than rounding.
+        Undecided: There are too few different items, or the scores are not finite, or no more than rounding.
     """
     left, right = _items(context)
+    if min(different_items("x1", left), different_items("x2", right)) < FEWEST:
+        raise Undecided("there are too few different items")
     grid = context.runner.score_all(left, right, of="scores")
     if not grid.isfinite().all():
         raise Undecided("some scores are not finite")
