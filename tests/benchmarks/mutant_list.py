@@ -241,7 +241,6 @@ DIAGNOSIS = [
     Mutant("diagnosis/probes/crossing.py", "(False, True))", "(False,))", "offsets hide a product"),
     Mutant("diagnosis/probes/additive.py", "if found.draws < ENOUGH:", "if False:", "no weights count as many"),
     Mutant("diagnosis/probes/additive.py", "_order(context, result) or result", "result", "a hidden sum is not seen"),
-    Mutant("diagnosis/loss_calls.py", "if len(read) != 1:", "if len(read) < 1:", "differences count as scores"),
     Mutant("diagnosis/loss_kind.py", "passed.abs() < NARROW", "passed.abs() < 2", "a steep sigmoid counts as a second"),
     Mutant("diagnosis/loss_kind.py", "return same and different", "return same or different", "half a cross-entropy"),
     Mutant("diagnosis/context.py", "if self.sample.same_kind and not self", "if not self", "kinds that differ twice"),

@@ -250,6 +250,13 @@ def test_two_ids(last, seed):
     assert pf.diagnose(model, *pairs)["additive"].verdict == "ok"
 
 
+def test_increasing_function_of_a_sum_of_two_items():
+    """Mixtures of the two are shown to the model."""
+    torch.manual_seed(0)
+    two = X1[:2].repeat_interleave(8, 0), X1[:2].repeat(8, 1)
+    assert pf.diagnose(Ends(MONOTONE_ENDS["soft clipping"]), *two)["additive"].verdict == "fail"
+
+
 def test_increasing_function_of_a_sum_without_its_weights():
     """Only the current weights are known: a warning; a ranking may be one."""
     torch.manual_seed(0)
