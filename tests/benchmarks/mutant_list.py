@@ -246,8 +246,24 @@ ITEMS = [
     Mutant("items/tower.py", "embeddings.reverse()", "pass", "batches joined in the wrong order"),
     Mutant("items/tower.py", "start += len(batch)", "start += 1", "rows overwritten"),
 ]
-# The faults of the diagnosis are to be written with it.
-DIAGNOSIS: list[Mutant] = []
+DIAGNOSIS = [
+    Mutant("diagnosis/anova.py", "(above.minimum(below) > 0)", "(above.maximum(below) > 0)", "every order is crossed"),
+    Mutant("diagnosis/anova.py", "(above + below >= 2)", "(above + below >= 99)", "no order is told"),
+    Mutant("diagnosis/probes/crossing.py", "mixed(context.sample.left, ITEMS)", "context.sample.left", "no mixtures"),
+    Mutant("diagnosis/probes/crossing.py", "(False, True))", "(False,))", "offsets hide a product"),
+    Mutant("diagnosis/probes/additive.py", "if found.draws < ENOUGH:", "if False:", "no weights count as many"),
+    Mutant("diagnosis/probes/additive.py", "_order(context, result) or result", "result", "a hidden sum is not seen"),
+    Mutant("diagnosis/loss_kind.py", "passed.abs() < NARROW", "passed.abs() < 2", "a steep sigmoid counts as a second"),
+    Mutant("diagnosis/loss_kind.py", "return same and different", "return same or different", "half a cross-entropy"),
+    Mutant("diagnosis/context.py", "if self.sample.same_kind and not self", "if not self", "kinds that differ twice"),
+    Mutant("diagnosis/context.py", "except Exception:\n", "except ZeroDivisionError:\n", "swapped sides raise"),
+    Mutant("diagnosis/sandbox.py", "            attributes.update(before)\n", "", "replaced attributes stay"),
+    Mutant("diagnosis/runner.py", "if tensor.ndim < 2:", "if False:", "biases stay large"),
+    Mutant("diagnosis/memorizable.py", "if is_same else (right, left)", "if True else (right, left)", "all the same"),
+    Mutant("diagnosis/probes/order.py", "(left <= right or right <= left)", "left == right", "relations are encoders"),
+    Mutant("diagnosis/probes/gradients.py", "rightly_answered(context) >= TRAINED", "True", "wrong answers are right"),
+    Mutant("diagnosis/run.py", "VERDICTS.index", "VERDICTS.count", "findings in any order"),
+]
 
 MUTANTS = [
     *(*XNOR, *DATA, *HEADS, *ENCODERS, *TESTING, *MODES, *FUSIONS, *SCORING, *GALLERY, *ITEMS, *DIAGNOSIS),
