@@ -74,6 +74,7 @@ class Fusion(nn.Module):
     in2_features: int
     out_features: int
 
+    _embedding_size: float = 1.0  # root mean square of the coordinates for which the fusion's own weights are drawn
     _descriptions: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

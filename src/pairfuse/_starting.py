@@ -1,0 +1,161 @@
+"""The start of a named head: the scale of the embeddings, and scale and bias of the logits, from a first batch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pairfuse._checks import check_finite
+from pairfuse._layers import is_linear, is_plain, layers_of
+from pairfuse._modes import eval_mode
+from pairfuse.fusions.base import knows_fuse
+from pairfuse.heads import START_GAP
+from pairfuse.scoring import Scorer
+
+UNLABELED_SPREAD = 4.0  # between the logits at the 5 % and the 95 % quantile, if there are no targets
+LEAST_SPREAD = 0.1  # standard deviation of the logits, if the scores do not separate the pairs or are inverted
+LARGEST_SEPARATION = 1e3  # of two classes without spread
+ITEMS = 512  # of a batch whose pairs are scored, to bound the memory
+
+
+def wants_start(model: Any) -> bool:
+    """True if a comparator has a named head that has not started yet.
+
+    It reads a buffer, which waits for a GPU: ask once for a training, not in every step.
+    """
+    flag = getattr(model, "head_started", None)
+    return flag is not None and not model.additive and last_layer(model.head) is not None and not bool(flag)
+
+
+def last_layer(head: nn.Module) -> nn.Linear | None:
+    """Return the last layer of a head as `make_head` makes it; None if the head is of another kind."""
+    layers = layers_of(head)
+    last = layers[-1] if layers else None
+    plain = all(is_linear(layer) or is_plain(layer, nn.ReLU) for layer in layers)
+    if not plain or not isinstance(last, nn.Linear) or last.out_features != 1:
+        return None
+    own = {"weight", "bias"} <= {name for name, value in last._parameters.items() if value is not None}
+    return last if own else None  # else another module computes the weight, as a parametrization does
+
+
+@torch.no_grad()
+def start_from_pairs(owner: str, model: Any, u: Tensor, v: Tensor, y: Tensor | None = None) -> bool:
+    """Start the head from pairs of embeddings `(B, D)` and `(B, D2)`, as `encode` returns them.
+
+    Args:
+        owner: The caller, for errors.
+        model: A comparator with a named head.
+        u: Left embeddings.
+        v: Right embeddings.
+        y: Targets `(B,)`. Unless both classes are present, the scores alone are used.
+
+    Returns:
+        False if all scores are equal. The model is unchanged then.
+
+    Raises:
+        ValueError: An embedding or a score is NaN or infinite, or the embeddings are too small for their dtype.
+    """
+    scale = _scale_of(owner, model, u, v)
+    with eval_mode(model.fusion) as fusion:
+        scores = model.head(fusion(u * scale, v * scale)).squeeze(-1)
+    return _start(owner, model, scale, scores, None if y is None else y > 0.5)
+
+
+@torch.no_grad()
+def start_from_batch(
+    owner: str, model: Any, u: Tensor, labels: Tensor, v: Tensor | None = None, right_labels: Tensor | None = None
+) -> bool:
+    """Start the head from all pairs of a batch of labeled embeddings. A loss calls it with its first batch.
+
+    Across processes pass the gathered embeddings and labels: then all processes start alike.
+
+    Args:
+        owner: The caller, for errors.
+        model: A comparator with a named head.
+        u: Embeddings `(N, D)`, as `encode` returns them.
+        labels: Labels `(N,)`; -1 means unlabeled.
+        v: Right embeddings `(M, D2)` of a two-sided batch. By default u, without the pairs of an item with itself.
+        right_labels: Labels `(M,)` of v.
+
+    Returns:
+        False if there are no pairs or all scores are equal. The model is unchanged then.
+
+    Raises:
+        ValueError: As for `start_from_pairs`.
+    """
+    i = (labels >= 0).nonzero().squeeze(1)[:ITEMS]
+    u, labels = u.detach()[i], labels[i]
+    pairs = ~torch.eye(len(i), dtype=torch.bool, device=u.device)
+    if v is None or right_labels is None:
+        v, right_labels = u, labels
+    else:
+        j = (right_labels >= 0).nonzero().squeeze(1)[:ITEMS]
+        v, right_labels = v.detach()[j], right_labels[j]
+        pairs = torch.ones(len(i), len(j), dtype=torch.bool, device=u.device)
+    if not pairs.any():
+        return False
+    scale = _scale_of(owner, model, u, v)
+    with eval_mode(model.fusion) as fusion:
+        scores = Scorer(fusion, model.head, u * scale, v * scale).matrix().squeeze(-1)
+    same = labels[:, None] == right_labels
+    return _start(owner, model, scale, scores[pairs], same[pairs])
+
+
+def _scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
+    """Return the factor that gives embeddings the size that the fusion is made for. One for both sides: ‖u − v‖ stays.
+
+    The size is the root mean square of the coordinates, around the mean if only differences matter.
+    """
+    check_finite(owner, embeddings=u)
+    check_finite(owner, embeddings=v)
+    fusion, like = model.fusion, model.embedding_scale
+    u, v = u.double(), v.double()
+    if fusion.translation_invariant and knows_fuse(fusion, "translation_invariant"):
+        middle = (u.mean(0) + v.mean(0)) / 2
+        u, v = u - middle, v - middle
+    size = ((u.square().mean() + v.square().mean()) / 2).sqrt()
+    if size == 0:
+        return torch.ones_like(like)  # all scores are equal, which is said later
+    scale: Tensor = (fusion._embedding_size / size).to(like)
+    if not bool(scale.isfinite()) or scale == 0:
+        raise ValueError(
+            f"{owner} expects embeddings whose size {like.dtype} can invert, got coordinates of about {size.item():.1e}"
+        )
+    return scale
+
+
+def _start(owner: str, model: Any, scale: Tensor, scores: Tensor, same: Tensor | None) -> bool:
+    """Set the scale of the embeddings, and scale and bias of the last layer. Return False if all scores are equal."""
+    check_finite(owner, scores=scores)
+    last = last_layer(model.head)
+    assert last is not None
+    rounding = 8 * torch.finfo(scores.dtype).eps
+    scores = scores.double()
+    if scores.max() - scores.min() <= rounding * scores.abs().max():
+        return False
+    factor, middle = _factor_and_middle(scores, same)
+    last.weight.copy_(last.weight * factor)
+    last.bias.copy_((last.bias - middle) * factor)
+    model.embedding_scale.copy_(scale)
+    model.head_started.fill_(True)
+    return True
+
+
+def _factor_and_middle(scores: Tensor, same: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the factor of the scores, above 0, and the score that becomes the logit 0.
+
+    For two normal classes d standard deviations apart, logits with a standard deviation of d are calibrated. So scores
+    that do not separate the classes become small logits, and others are at most `START_GAP` apart.
+    """
+    if same is None or same.all() or not same.any():
+        low, high = torch.quantile(scores, scores.new_tensor([0.05, 0.95]))
+        if high == low:
+            low, high = scores.min(), scores.max()
+        return UNLABELED_SPREAD / (high - low), (low + high) / 2
+    positive, negative = scores[same], scores[~same]
+    gap = positive.mean() - negative.mean()
+    spread = ((positive.var(correction=0) + negative.var(correction=0)) / 2).sqrt()
+    spread = spread.clamp_min(gap.abs() / LARGEST_SEPARATION)
+    separation = gap / spread
+    wanted = separation.clamp_min(LEAST_SPREAD).clamp_max(START_GAP / separation.abs())
+    return wanted / spread, (positive.mean() + negative.mean()) / 2
