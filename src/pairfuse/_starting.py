@@ -1,6 +1,7 @@
 """The start of a named head: the scale of the embeddings, and scale and bias of the logits, from a first batch."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +9,16 @@ from torch import Tensor, nn
 from pairfuse._checks import check_finite
 from pairfuse._layers import is_linear, is_plain, layers_of
 from pairfuse._modes import eval_mode
+from pairfuse.fusions import Fusion, Stack
 from pairfuse.fusions.base import knows_fuse
 from pairfuse.heads import START_GAP
 from pairfuse.scoring import Scorer
 
+Score: TypeAlias = Callable[[Fusion, nn.Module], Tensor]  # the scores of the pairs `(P,)` under a fusion and a head
+
 UNLABELED_SPREAD = 4.0  # between the logits at the 5 % and the 95 % quantile, if there are no targets
 LEAST_SPREAD = 0.1  # standard deviation of the logits, if the scores do not separate the pairs or are inverted
+RIDGE = 0.1  # added to the correlations of the parts of a stack
 LARGEST_SEPARATION = 1e3  # of two classes without spread
 ITEMS = 512  # of a batch whose pairs are scored, to bound the memory
 
@@ -56,9 +61,8 @@ def start_from_pairs(owner: str, model: Any, u: Tensor, v: Tensor, y: Tensor | N
         ValueError: An embedding or a score is NaN or infinite, or the embeddings are too small for their dtype.
     """
     scale = _scale_of(owner, model, u, v)
-    with eval_mode(model.fusion) as fusion:
-        scores = model.head(fusion(u * scale, v * scale)).squeeze(-1)
-    return _start(owner, model, scale, scores, None if y is None else y > 0.5)
+    u, v = u * scale, v * scale
+    return _start(owner, model, scale, lambda f, head: head(f(u, v)).squeeze(-1), None if y is None else y > 0.5)
 
 
 @torch.no_grad()
@@ -95,10 +99,9 @@ def start_from_batch(
     if not pairs.any():
         return False
     scale = _scale_of(owner, model, u, v)
-    with eval_mode(model.fusion) as fusion:
-        scores = Scorer(fusion, model.head, u * scale, v * scale).matrix().squeeze(-1)
-    same = labels[:, None] == right_labels
-    return _start(owner, model, scale, scores[pairs], same[pairs])
+    same = (labels[:, None] == right_labels)[pairs]
+    u, v = u * scale, v * scale
+    return _start(owner, model, scale, lambda f, head: Scorer(f, head, u, v).matrix().squeeze(-1)[pairs], same)
 
 
 def _scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
@@ -124,21 +127,51 @@ def _scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
     return scale
 
 
-def _start(owner: str, model: Any, scale: Tensor, scores: Tensor, same: Tensor | None) -> bool:
+def _start(owner: str, model: Any, scale: Tensor, score: Score, same: Tensor | None) -> bool:
     """Set the scale of the embeddings, and scale and bias of the last layer. Return False if all scores are equal."""
-    check_finite(owner, scores=scores)
+    same = None if same is None or same.all() or not same.any() else same
     last = last_layer(model.head)
     assert last is not None
-    rounding = 8 * torch.finfo(scores.dtype).eps
-    scores = scores.double()
-    if scores.max() - scores.min() <= rounding * scores.abs().max():
-        return False
+    with eval_mode(model.fusion) as fusion:
+        scores = score(fusion, model.head)
+        check_finite(owner, scores=scores)
+        if scores.max() - scores.min() <= 8 * torch.finfo(scores.dtype).eps * scores.abs().max():
+            return False
+        factors = torch.ones_like(last.weight[0], dtype=torch.float64)
+        scores = scores.double()
+        if same is not None and isinstance(fusion, Stack) and knows_fuse(fusion, "fusions") and last is model.head:
+            factors, scores = _weigh_parts(fusion, last, score, same)
     factor, middle = _factor_and_middle(scores, same)
-    last.weight.copy_(last.weight * factor)
+    last.weight.copy_(last.weight * (factors * factor))
     last.bias.copy_((last.bias - middle) * factor)
     model.embedding_scale.copy_(scale)
     model.head_started.fill_(True)
     return True
+
+
+def _weigh_parts(stack: Stack, last: nn.Linear, score: Score, same: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a factor for each feature, the same within a part of a stack, and the scores with these factors.
+
+    They are Fisher's linear discriminant of the scores of the parts, but above 0: signs are kept. Parts that add
+    nothing become small, such as the random weights of [u; v].
+    """
+    widths = [part.out_features for part in stack.fusions]
+    columns = []
+    for part, weight in zip(stack.fusions, torch.split(last.weight, widths, 1), strict=True):
+        layer = nn.Linear(part.out_features, 1, bias=False, device=weight.device, dtype=weight.dtype)
+        layer.weight.copy_(weight)
+        columns.append(score(part, layer).double())
+    scores = torch.stack(columns, 1)  # (P, parts)
+    positive, negative = scores[same], scores[~same]
+    gaps = positive.mean(0) - negative.mean(0)
+    within = [x - x.mean(0) for x in (positive, negative)]
+    spreads = sum(x.square().mean(0) for x in within).div(2).sqrt()  # type: ignore[union-attr]
+    unit = torch.where(spreads > 0, spreads, gaps.abs()).clamp_min(torch.finfo(scores.dtype).tiny)
+    correlation = sum((x / unit).mT @ (x / unit) / len(x) for x in within) / 2 + RIDGE * torch.eye(len(widths)).to(unit)
+    wanted = torch.linalg.solve(correlation, gaps / unit).clamp_min(LEAST_SPREAD)
+    factors = wanted / unit
+    repeats = torch.tensor(widths, device=factors.device)
+    return factors.repeat_interleave(repeats), last.bias.double() + scores @ factors
 
 
 def _factor_and_middle(scores: Tensor, same: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -147,7 +180,7 @@ def _factor_and_middle(scores: Tensor, same: Tensor | None) -> tuple[Tensor, Ten
     For two normal classes d standard deviations apart, logits with a standard deviation of d are calibrated. So scores
     that do not separate the classes become small logits, and others are at most `START_GAP` apart.
     """
-    if same is None or same.all() or not same.any():
+    if same is None:
         low, high = torch.quantile(scores, scores.new_tensor([0.05, 0.95]))
         if high == low:
             low, high = scores.min(), scores.max()

@@ -21,7 +21,8 @@ class Quadratic(Separable):
 
     It starts as the negative squared Euclidean distance divided by D: P = 2 · 1, Q = −P. D is not a part of P and Q
     because a step of an optimizer changes all D² entries, and would overwhelm entries of size 1/D. Single pairs are
-    scored from `u − v`, so near-duplicates are exact. All pairs are scored from the expanded form, as for `SquaredDiff`.
+    scored from `u − v`, so near-duplicates are exact. All pairs are scored from the expanded form, as for
+    `SquaredDiff`.
 
     Shape:
         - p, q: `(D, D)`
