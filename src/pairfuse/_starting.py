@@ -5,13 +5,15 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from pairfuse._checks import check_finite
+from pairfuse._checks import check_finite, check_targets
 from pairfuse._layers import is_linear, is_plain, layers_of
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion, Stack
 from pairfuse.fusions.base import knows_fuse
 from pairfuse.heads import START_GAP
+from pairfuse.items.batches import Batch
 from pairfuse.scoring import Scorer
 
 Score: TypeAlias = Callable[[Fusion, nn.Module], Tensor]  # the scores of the pairs `(P,)` under a fusion and a head
@@ -192,3 +194,116 @@ def _factor_and_middle(scores: Tensor, same: Tensor | None) -> tuple[Tensor, Ten
     separation = gap / spread
     wanted = separation.clamp_min(LEAST_SPREAD).clamp_max(START_GAP / separation.abs())
     return wanted / spread, (positive.mean() + negative.mean()) / 2
+
+
+class StartableHead(nn.Module):
+    """The part of a comparator that starts its head, if the head was made by name.
+
+    Attributes:
+        embedding_scale: The fusion gets the embeddings times this number `()`. None with a head of the user's own.
+        head_started: True `()` after the start. None with a head of the user's own.
+    """
+
+    fusion: Fusion
+    head: nn.Module
+    embedding_scale: Tensor | None
+    head_started: Tensor | None
+
+    @property
+    def additive(self) -> bool:
+        """True if provably no logit can answer "same or different"."""
+        raise NotImplementedError
+
+    def _encode_pairs(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
+        """Embed two batches, `(B, D)` and `(B, D2)`, in the dtype of fusion and head."""
+        raise NotImplementedError
+
+    def _count_pairs(self, x1: Batch, x2: Batch) -> int:
+        raise NotImplementedError
+
+    def _register_start(self, named: bool) -> None:
+        """Register the buffers of the start; empty ones if the head was not made by name."""
+        scale = next(self.head.parameters()).new_ones((), requires_grad=False) if named else None
+        self.register_buffer("embedding_scale", scale)
+        self.register_buffer("head_started", None if scale is None else torch.zeros_like(scale, dtype=torch.bool))
+
+    def _fused_size(self, embeddings: Tensor) -> Tensor:
+        """Return embeddings in the size in which they are fused."""
+        return embeddings if self.embedding_scale is None else embeddings * self.embedding_scale
+
+    @torch.no_grad()
+    def start_head(self, x1: Batch, x2: Batch, y: Tensor | None = None) -> None:
+        """Start a named head from one batch of pairs: call it once, before training.
+
+        An optimizer moves a bias by about a learning rate per step. If the threshold between same and different is far
+        from 0, the weights move in its place, and a good ranking can be lost. If the embeddings are far from unit
+        size, the same steps are far too small or far too large. So this method sets three numbers from the batch:
+
+        - `embedding_scale`, a buffer: the fusion gets the embeddings times this number, so that their coordinates
+          have about unit size (for `"ntn"`, D^(−¼)). It is fixed from then on. If all embeddings are multiplied by a
+          constant, the logits and the training after the start stay the same.
+        - The scale of the logits: all weights of the last layer are multiplied by one number above 0. With `y`, the
+          logits are about calibrated, with the mean logits of same and different pairs at most 6 apart. Without `y`,
+          the 5 % and 95 % quantiles of the logits are 4 apart.
+        - The bias: with `y`, the logit is 0 half-way between the mean scores of same and of different pairs. Without
+          `y`, it is 0 half-way between the two quantiles. This is only right if both kinds of pairs are frequent.
+
+        The order of the scores stays as it is for a product, a distance, a cosine and all others for which the size of
+        the embeddings does not matter. Biases, a tanh, and parts of different degree do make it matter: then the order
+        becomes that of unit size. With `y`, a linear head on a stack gets one number for each part, so that parts that
+        do not separate the pairs become small. Signs are kept everywhere: if different pairs score higher than same
+        pairs, they still do. The logits are then small, so that training can turn them quickly.
+
+        It runs the encoder in the current mode, so in train mode a batch norm counts the batch. A second call starts
+        again from its batch; with the same batch it changes nothing beyond rounding. `state_dict` holds the start.
+        With `DistributedDataParallel`, call it before you wrap the model: wrapping copies the start of the first
+        process to all others.
+
+        Args:
+            x1: B left items, at least 2. 64 pairs or more are best.
+            x2: B right items.
+            y: Targets `(B,)`: 1 = same, 0 = different, with at least one of each.
+
+        Raises:
+            TypeError: The head is one of your own, or has been replaced: only named heads are started.
+            ValueError: The model is additive, all scores are equal, an embedding is NaN or infinite, or y does not fit.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Identity(), "product", embedding_dim=8)
+            >>> x1 = 100 + torch.randn(64, 8)  # large embeddings, which all score high
+            >>> y = torch.arange(64) % 2.0
+            >>> x2 = torch.where(y[:, None] > 0, x1, 100 + torch.randn(64, 8))
+            >>> model(x1, x2).min() > 1000
+            tensor(True)
+            >>> model.start_head(x1, x2, y)
+            >>> abs(model(x1, x2).mean()) < 1
+            tensor(True)
+        """
+        if self.head_started is None or last_layer(self.head) is None:
+            raise TypeError(
+                f"start_head expects a head that was built by name, such as head='linear', got {self.head}: initialize "
+                "a head of your own yourself"
+            )
+        if self.additive:
+            raise ValueError(
+                f"start_head expects a model that can tell same from different, got {type(self.fusion).__name__} with "
+                "an affine head, which is additive: train it without a start"
+            )
+        pairs = self._count_pairs(x1, x2)
+        if pairs < 2:
+            raise ValueError(f"start_head expects a batch of at least 2 pairs, got {pairs}")
+        y = None if y is None else check_targets("start_head", y, pairs)
+        u, v = self._encode_pairs(x1, x2)
+        if not start_from_pairs("start_head", self, u, v, y):
+            raise ValueError(
+                f"start_head expects scores that differ, got {pairs} equal ones: all embeddings may be the same"
+            )
+
+    @override
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load a state from before there was `start_head` as one that is not to be started."""
+        if self.embedding_scale is not None and self.head_started is not None:
+            state_dict.setdefault(f"{prefix}embedding_scale", torch.ones_like(self.embedding_scale))
+            state_dict.setdefault(f"{prefix}head_started", torch.ones_like(self.head_started))
+        super()._load_from_state_dict(state_dict, prefix, *args)

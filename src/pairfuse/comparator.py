@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair
-from pairfuse._checks import check_int, check_logits, check_module, check_targets, check_top_k
+from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._modes import eval_mode
-from pairfuse._starting import last_layer, start_from_pairs
+from pairfuse._starting import StartableHead
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.gallery import Gallery, as_gallery, count, encode_items, make_scorer, squeeze_single_output
 from pairfuse.heads import check_head, is_monotone_affine, make_head, refuse_probabilities
@@ -31,7 +31,7 @@ class AdditiveComparatorError(ValueError):
     """An affine head on this fusion cannot answer "same?", usually because the fusion is a sum `g(u) + h(v)`."""
 
 
-class SiameseComparator(nn.Module):
+class SiameseComparator(StartableHead):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
@@ -114,18 +114,12 @@ class SiameseComparator(nn.Module):
         self.item_ndim = find_item_ndim(encoder, item_ndim)
         self.right_item_ndim = self.item_ndim if right_encoder is None else find_item_ndim(right_encoder, item_ndim)
         self.fusion = build_fusion(fusion, encoder, right_encoder, embedding_dim)
-        scale = started = None
+        named = isinstance(head, str)
         if isinstance(head, str):
-            like = first_parameter(encoder)
-            head = make_head(head, self.fusion, tied=self.tied, like=like)
-            scale = next(head.parameters()).new_ones((), requires_grad=False)
-            started = torch.zeros_like(scale, dtype=torch.bool)
+            head = make_head(head, self.fusion, tied=self.tied, like=first_parameter(encoder))
         check_module("SiameseComparator", "head", head)
         self.head = head
-        self.embedding_scale: Tensor | None
-        self.head_started: Tensor | None
-        self.register_buffer("embedding_scale", scale)
-        self.register_buffer("head_started", started)
+        self._register_start(named)
         facts = self.fusion.facts()
         cannot = facts.additive or (self.tied and facts.xnor == "never")
         if cannot and is_monotone_affine(self.head) and not allow_additive:
@@ -151,6 +145,7 @@ class SiameseComparator(nn.Module):
         return self.tied and self.fusion.symmetry == "symmetric"
 
     @property
+    @override
     def additive(self) -> bool:
         """True if provably no logit can answer "same or different": an additive fusion with an affine head.
 
@@ -172,8 +167,8 @@ class SiameseComparator(nn.Module):
             logits = logits.squeeze(1)  # (B,)
         return logits.squeeze(0) if single else logits
 
+    @override
     def _encode_pairs(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
-        """Embed two batches, `(B, D)` and `(B, D2)`, in the dtype of fusion and head."""
         left, right = self._tower("left"), self._tower("right")
         if self.tied and self.joint_pass and fit_together(x1, x2):
             u, v = left.encode(concatenate(x1, x2), name="x1", given=x1).tensor_split(2)  # each (B, D)
@@ -181,85 +176,10 @@ class SiameseComparator(nn.Module):
             u, v = left.encode(x1, name="x1"), right.encode(x2, name="x2")  # (B, D), (B, D2)
         return in_dtype_of(self.fusion, self.head, u, v)
 
-    def _fused_size(self, embeddings: Tensor) -> Tensor:
-        """Return embeddings in the size in which they are fused."""
-        return embeddings if self.embedding_scale is None else embeddings * self.embedding_scale
-
-    @torch.no_grad()
-    def start_head(self, x1: Batch, x2: Batch, y: Tensor | None = None) -> None:
-        """Start a named head from one batch of pairs: call it once, before training.
-
-        An optimizer moves a bias by about a learning rate per step. If the threshold between same and different is far
-        from 0, the weights move in its place, and a good ranking can be lost. If the embeddings are far from unit
-        size, the same steps are far too small or far too large. So this method sets three numbers from the batch:
-
-        - `embedding_scale`, a buffer: the fusion gets the embeddings times this number, so that their coordinates
-          have about unit size (for `"ntn"`, D^(−¼)). It is fixed from then on. If all embeddings are multiplied by a
-          constant, the logits and the training after the start stay the same.
-        - The scale of the logits: all weights of the last layer are multiplied by one number above 0. With `y`, the
-          logits are about calibrated, with the mean logits of same and different pairs at most 6 apart. Without `y`,
-          the 5 % and 95 % quantiles of the logits are 4 apart.
-        - The bias: with `y`, the logit is 0 half-way between the mean scores of same and of different pairs. Without
-          `y`, it is 0 half-way between the two quantiles. This is only right if both kinds of pairs are frequent.
-
-        The order of the scores stays as it is if multiplying the embeddings by a constant does not change it, as for a
-        product, a distance or a cosine. In a mix such as `[u ∘ v; |u − v|]`, or with a tanh, the start replaces the
-        order at the given size by the order at unit size. Signs are kept: if different pairs score higher than same
-        pairs, they still do. The logits are then small, so that training can turn them quickly.
-
-        It runs the encoder in the current mode, so in train mode a batch norm counts the batch. A second call starts
-        again from its batch; with the same batch it changes nothing beyond rounding. `state_dict` holds the start.
-        With `DistributedDataParallel`, call it before you wrap the model: wrapping copies the start of the first
-        process to all others.
-
-        Args:
-            x1: B left items, at least 2. 64 pairs or more are best.
-            x2: B right items.
-            y: Targets `(B,)`: 1 = same, 0 = different, with at least one of each.
-
-        Raises:
-            TypeError: The head is one of your own, or has been replaced: only named heads are started.
-            ValueError: The model is additive, all scores are equal, an embedding is NaN or infinite, or y does not fit.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Identity(), "product", embedding_dim=8)
-            >>> x1 = 100 + torch.randn(64, 8)  # large embeddings, which all score high
-            >>> y = torch.arange(64) % 2.0
-            >>> x2 = torch.where(y[:, None] > 0, x1, 100 + torch.randn(64, 8))
-            >>> model(x1, x2).min() > 1000
-            tensor(True)
-            >>> model.start_head(x1, x2, y)
-            >>> abs(model(x1, x2).mean()) < 1
-            tensor(True)
-        """
-        if self.head_started is None or last_layer(self.head) is None:
-            raise TypeError(
-                f"start_head expects a head that was built by name, such as head='linear', got {self.head}: initialize "
-                "a head of your own yourself"
-            )
-        if self.additive:
-            raise ValueError(
-                f"start_head expects a model that can tell same from different, got {type(self.fusion).__name__} with "
-                "an affine head, which is additive: train it without a start"
-            )
-        pairs = 1 if is_single_pair(self._tower("left"), self._tower("right"), x1, x2) else count_items("x1", x1)
-        if pairs < 2:
-            raise ValueError(f"start_head expects a batch of at least 2 pairs, got {pairs}")
-        y = None if y is None else check_targets("start_head", y, pairs)
-        u, v = self._encode_pairs(x1, x2)
-        if not start_from_pairs("start_head", self, u, v, y):
-            raise ValueError(
-                f"start_head expects scores that differ, got {pairs} equal ones: all embeddings may be the same"
-            )
-
     @override
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Load a state from before there was `start_head` as one that is not to be started."""
-        if self.embedding_scale is not None and self.head_started is not None:
-            state_dict.setdefault(f"{prefix}embedding_scale", torch.ones_like(self.embedding_scale))
-            state_dict.setdefault(f"{prefix}head_started", torch.ones_like(self.head_started))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def _count_pairs(self, x1: Batch, x2: Batch) -> int:
+        single = is_single_pair(self._tower("left"), self._tower("right"), x1, x2)
+        return 1 if single else count_items("x1", x1)
 
     @torch.no_grad()
     def predict_proba(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:

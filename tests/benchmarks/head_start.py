@@ -150,9 +150,9 @@ def judge(run: Run) -> tuple[float, float]:
 
 
 def cell(results: list[tuple[float, float]]) -> str:
-    """The mean after training, with an asterisk if it is worse than before."""
+    """The mean after training, with an asterisk if it is worse than before, by more than rounding (0.0005) too."""
     changes = [after - before for before, after in results]
-    worse = mean(changes) < -stdev(changes) / len(changes) ** 0.5
+    worse = mean(changes) < -max(0.0005, stdev(changes) / len(changes) ** 0.5)
     return f"{mean(after for _, after in results):.3f}{'*' if worse else ''}"
 
 
