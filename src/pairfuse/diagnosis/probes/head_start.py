@@ -20,7 +20,7 @@ LARGE, SMALL = 10, 0.05  # changes of a logit, in one step and in all
 def head_start(context: Context) -> Result:
     """Symptom: on frozen embeddings the ranking is good before training and gets worse, or training is very slow.
 
-    Computation, where the encoder does not learn: the half-way point between the mean logits of same and of different
+    Computation: where the encoder does not learn, the half-way point between the mean logits of same and of different
     pairs, against the way of the bias in 300 steps at the optimizer's learning rate, 1e-3 if none is given; and, where
     the fusion does not learn either, the change of a logit in one step that moves every weight of the last layer by the
     learning rate. Threshold: `warn` where one step changes a logit by more than 10, or 300 steps by less than 0.05; or
