@@ -217,6 +217,8 @@ def test_a_loss_starts_it_from_all_pairs_of_its_first_batch():
     assert not wants_start(model)
     scores = model.score_embeddings(u, u)
     apart, same = ~torch.eye(40, dtype=bool), labels[:, None] == labels
+    middle = (scores[apart & same].mean() + scores[~same].mean()).item()
+    assert middle == pytest.approx(0, abs=1e-6)  # an item with itself is no pair
     assert scores[apart & same].mean() > 2
     assert scores[~same].mean() < -2
     assert model.head.weight.grad_fn is None

@@ -109,19 +109,16 @@ def start_from_batch(
 def _scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
     """Return the factor that gives embeddings the size that the fusion is made for. One for both sides: ‖u − v‖ stays.
 
-    The size is the root mean square of the coordinates, around the mean if only differences matter.
+    The size is the root mean square of the coordinates.
     """
     check_finite(owner, embeddings=u)
     check_finite(owner, embeddings=v)
-    fusion, like = model.fusion, model.embedding_scale
+    like = model.embedding_scale
     u, v = u.double(), v.double()
-    if fusion.translation_invariant and knows_fuse(fusion, "translation_invariant"):
-        middle = (u.mean(0) + v.mean(0)) / 2
-        u, v = u - middle, v - middle
     size = ((u.square().mean() + v.square().mean()) / 2).sqrt()
     if size == 0:
         return torch.ones_like(like)  # all scores are equal, which is said later
-    scale: Tensor = (fusion._embedding_size / size).to(like)
+    scale: Tensor = (model.fusion._embedding_size / size).to(like)
     if not bool(scale.isfinite()) or scale == 0:
         raise ValueError(
             f"{owner} expects embeddings whose size {like.dtype} can invert, got coordinates of about {size.item():.1e}"
