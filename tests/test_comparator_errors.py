@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils import prune
 
 import pairfuse as pf
 
@@ -176,31 +177,6 @@ def test_a_head_that_loses_the_pairs(head, got):
         model(images(2, 5), images(2, 5))
 
 
-@pytest.mark.parametrize(
-    ("link", "name"),
-    [
-        (torch.sigmoid, "sigmoid"),
-        (lambda z: z.sigmoid().squeeze(-1), "sigmoid"),
-        (lambda z: torch.cat([z, -z], 1).softmax(1), "softmax"),
-        (nn.functional.logsigmoid, "logsigmoid"),
-    ],
-)
-def test_a_head_that_returns_probabilities(link, name):
-    """A second sigmoid would give 0.5 to 0.73. Frozen heads and inference mode make no difference."""
-    head = nn.Sequential(nn.Linear(8, 1), Returns(link)).requires_grad_(False)
-    model = pf.SiameseComparator(nn.Linear(5, 4), head=head)
-    words = f"predict_proba expects a head that returns logits, got Sequential, which ends in {name}: remove it"
-    with torch.inference_mode(), raises(ValueError, words):
-        model.predict_proba(images(2, 5), images(2, 5))
-
-
-def test_a_head_with_a_gate_returns_logits():
-    model = pf.SiameseComparator(
-        nn.Linear(5, 4), head=nn.Sequential(nn.Linear(8, 1), Returns(lambda z: z * z.sigmoid()))
-    )
-    assert model.predict_proba(images(2, 5), images(2, 5)).shape == (2,)
-
-
 def test_embeddings_of_a_wider_dtype():
     model = pf.SiameseComparator(nn.Identity(), embedding_dim=5)
     words = (
@@ -360,3 +336,24 @@ def test_a_fusion_of_another_width():
 def test_other_arguments(argument, value, error, words):
     with raises(error, words):
         pf.SiameseComparator(nn.Linear(5, 4), **{argument: value})
+
+
+def multiply(module, inputs, output):
+    left, right = inputs[0].chunk(2, -1)
+    return (left * right).sum(-1, keepdim=True)
+
+
+def test_a_hook_or_a_patch_may_undo_what_a_fusion_declares():
+    """Then nothing is proved: neither that the model is symmetric, nor that it cannot learn."""
+    hooked, patched = nn.Linear(8, 1), pf.fusions.Concat(4)
+    hooked.register_forward_hook(multiply)
+    patched.fuse = lambda u, v: torch.cat([u * v, v], -1)
+    for fusion, head in (("concat", hooked), (patched, "linear")):
+        assert not pf.SiameseComparator(nn.Linear(5, 4), fusion, head).additive
+    model = pf.SiameseComparator(nn.Linear(5, 4), "product")
+    assert model.symmetric
+    model.fusion.register_forward_hook(lambda module, inputs, output: output + inputs[0])
+    assert not model.symmetric
+    for prepared in (nn.LazyLinear(1), prune.l1_unstructured(nn.Linear(8, 1), "weight", amount=0.5)):
+        with pytest.raises(pf.AdditiveComparatorError):  # hooks that only prepare a weight
+            pf.SiameseComparator(nn.Linear(5, 4), "concat", prepared)

@@ -140,3 +140,45 @@ def test_scores_of_an_index_that_overflow_are_refused():
     model = pf.SiameseComparator(nn.Identity(), "squared-diff", embedding_dim=2)
     with pytest.raises(ValueError, match="search expects finite scores, got"):
         pf.index.FaissIndex(model, torch.randn(6, 2)).search(torch.tensor([[1e20, 0.0]]), k=2)
+
+
+def test_exclude_self_is_for_a_set_with_itself():
+    """Equal sizes are not enough: of two sets, every query would lose the item that happens to have its position."""
+    model = make()
+    gallery, other = pf.Gallery(model, X), torch.randn(7, 4)
+    for ask in (
+        lambda: gallery.topk(other, k=1, exclude_self=True),
+        lambda: gallery.topk(pf.Gallery(model, other), k=1, exclude_self=True),
+        lambda: model.topk(other, X, k=1, exclude_self=True),
+        lambda: model.topk(TensorDataset(other), X, k=1, exclude_self=True),
+        lambda: model.topk(X.flip(0), X, k=1, exclude_self=True),
+    ):
+        with pytest.raises(ValueError, match="exclude_self=True is for a set with itself, got queries whose"):
+            ask()
+    due = gallery.topk(k=2, exclude_self=True)
+    for same in (X, X.clone(), TensorDataset(X), pf.Gallery(model, X, batch_size=2), gallery):
+        assert torch.equal(gallery.topk(same, k=2, exclude_self=True).indices, due.indices)
+    two_views = pf.SiameseComparator(nn.Linear(4, 3), "product", right_encoder=nn.Linear(4, 3))
+    assert not (two_views.topk(other, X, 1, exclude_self=True).indices.flatten() == torch.arange(7)).any()
+
+
+@pytest.mark.parametrize("method", ["score_matrix", "iter_score_blocks", "topk"])
+def test_none_is_no_set_of_queries(method):
+    """Only a gallery may be asked without queries."""
+    model, options = make(), (1,) if method == "topk" else ()
+    with pytest.raises(TypeError, match="must be items or a Gallery, got None: to compare a set with itself, pass it"):
+        getattr(model, method)(None, X, *options)
+    assert model.encoder.seen == 0
+
+
+@pytest.mark.parametrize("ask", ["score_matrix", "topk", "score_embeddings", "inner_product_form"])
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_lazy_head_must_have_run(ask, normed):
+    head = nn.Sequential(nn.LazyBatchNorm1d(), nn.Linear(3, 1)) if normed else nn.LazyLinear(1)
+    model = make("product", head=head).eval()
+    arguments = {"topk": (Q, X, 1), "score_matrix": (Q, X), "score_embeddings": (Q[:, :3], X[:, :3])}.get(ask, ())
+    with torch.no_grad(), pytest.raises(ValueError, match=f"{ask} expects layers that know their width, got Lazy"):
+        getattr(model, ask)(*arguments)
+    model(Q, Q)
+    if not normed or ask != "inner_product_form":
+        getattr(model, ask)(*arguments)

@@ -224,6 +224,33 @@ def test_modules_made_in_a_forward_are_kept():
     assert torch.equal(model.predict_proba(x1, x2), model.predict_proba(x1, x2))
 
 
+class Edits(nn.Module):
+    """A module that deletes, replaces and shares its own parts while it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.gone, self.note = nn.Linear(6, 4), nn.Linear(6, 4), nn.Linear(6, 4), "old"
+
+    def forward(self, x):
+        if "gone" in self._modules:
+            del self.gone, self.note
+            self.second, self.alias = nn.Linear(6, 4), self.first
+        return self.first(x) + self.second(x) + self.alias(x)
+
+
+def test_what_a_forward_deletes_or_replaces_is_so_on_the_model():
+    model = pf.SiameseComparator(Edits(), embedding_dim=4).train()
+    x1, x2 = torch.randn(2, 5, 6)
+    old = model.encoder.second
+    p = model.predict_proba(x1, x2)
+    assert set(model.encoder._modules) == {"first", "second", "alias"}
+    assert not hasattr(model.encoder, "note")
+    assert model.encoder.second is not old
+    assert model.encoder.alias is model.encoder.first
+    assert all(module.training for module in model.modules())
+    assert torch.equal(model.predict_proba(x1, x2), p)
+
+
 def test_a_train_that_raises_leaves_the_mode():
     class Refuses(nn.Linear):
         def train(self, mode=True):

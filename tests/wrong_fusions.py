@@ -7,21 +7,23 @@ from wrong_terms import TermsInFloat64, TermsOfOneRow, TermsWithoutGradient, Wro
 import pairfuse as pf
 
 
-class Good(pf.Fusion):
-    """What the others spoil."""
-
+class Declared(pf.Fusion):
     symmetry, additive, xnor = "symmetric", False, "generic"
+
+
+class Good(Declared):
+    """What the others spoil."""
 
     def fuse(self, u, v):
         return u * v
 
 
-class NotSymmetric(Good):
+class NotSymmetric(Declared):
     def fuse(self, u, v):
         return u * v + v
 
 
-class NotAntisymmetric(Good):
+class NotAntisymmetric(Declared):
     symmetry, xnor = "antisymmetric", "never"
 
     def fuse(self, u, v):
@@ -36,7 +38,7 @@ class NotAdditive(Good):
     additive, xnor = True, "never"
 
 
-class AdditiveAfterAll(Good):
+class AdditiveAfterAll(Declared):
     def fuse(self, u, v):
         return u + v
 
@@ -49,7 +51,7 @@ class NotNever(Good):
     xnor = "never"
 
 
-class NotGeneric(Good):
+class NotGeneric(Declared):
     """One number that grows with a sum: no sum itself, and no better."""
 
     def __init__(self, in_features):
@@ -60,7 +62,7 @@ class NotGeneric(Good):
         return (u + v).sum(-1, keepdim=True).tanh()
 
 
-class NeverLearns(Good):
+class NeverLearns(Declared):
     """Weights that do not help: a bilinear form cannot tell collinear embeddings apart."""
 
     symmetry, xnor = "none", "always"
@@ -74,7 +76,7 @@ class NeverLearns(Good):
         return ((u @ self.weight) * v).sum(-1, keepdim=True)
 
 
-class LittleWithSum(Good):
+class LittleWithSum(Declared):
     """Always, by declaration; but cosine does not tell collinear embeddings apart, with or without their sum."""
 
     xnor_with_sum = "always"
@@ -99,7 +101,7 @@ class ClaimsTranslation(Good):
     translation_invariant = True
 
 
-class LooseWeight(Good):
+class LooseWeight(Declared):
     def __init__(self, in_features):
         super().__init__(in_features)
         self.weights = [nn.Parameter(torch.randn(in_features))]
@@ -108,7 +110,7 @@ class LooseWeight(Good):
         return u * v * self.weights[0].to(u)
 
 
-class LooseLayer(Good):
+class LooseLayer(Declared):
     def __init__(self, in_features):
         super().__init__(in_features)
         self.layers = {"mix": nn.Linear(in_features, in_features)}
@@ -117,7 +119,7 @@ class LooseLayer(Good):
         return self.layers["mix"].to(u.dtype)(u * v)
 
 
-class UnregisteredBuffer(Good):
+class UnregisteredBuffer(Declared):
     def __init__(self, in_features):
         super().__init__(in_features)
         self.scale = torch.arange(1.0, in_features + 1)
@@ -126,7 +128,7 @@ class UnregisteredBuffer(Good):
         return u * v * self.scale.to(u.dtype)
 
 
-class HiddenWeight(Good):
+class HiddenWeight(Declared):
     """In a closure, where no attribute shows it."""
 
     def __init__(self, in_features):
@@ -138,7 +140,7 @@ class HiddenWeight(Good):
         return self.weigh(u * v)
 
 
-class RootOfSquares(Good):
+class RootOfSquares(Declared):
     xnor = "always"
 
     def __init__(self, in_features):
@@ -149,12 +151,12 @@ class RootOfSquares(Good):
         return (u - v).square().sum(-1, keepdim=True).sqrt()
 
 
-class InPlace(Good):
+class InPlace(Declared):
     def fuse(self, u, v):
         return u.detach().mul_(v) if not u.requires_grad else u * v
 
 
-class ZeroByZero(Good):
+class ZeroByZero(Declared):
     """The χ² distance, without care for two zeros."""
 
     xnor = "always"
@@ -163,12 +165,12 @@ class ZeroByZero(Good):
         return (u - v) ** 2 / (u.abs() + v.abs())
 
 
-class CentersTheBatch(Good):
+class CentersTheBatch(Declared):
     def fuse(self, u, v):
         return (u - u.mean(0)) * (v - v.mean(0)) if u.ndim == 2 and len(u) else u * v
 
 
-class GuessesTheAxis(Good):
+class GuessesTheAxis(Declared):
     """Takes for the features whichever axis has their size."""
 
     def fuse(self, u, v):
@@ -176,29 +178,29 @@ class GuessesTheAxis(Good):
         return u.softmax(axis) * v.softmax(axis)
 
 
-class Flattens(Good):
+class Flattens(Declared):
     def fuse(self, u, v):
         return (u * v).reshape(-1, self.in_features)
 
 
-class HiddenRandomness(Good):
+class HiddenRandomness(Declared):
     def fuse(self, u, v):
         return u * v + torch.rand_like(u)
 
 
-class ChangesDtype(Good):
+class ChangesDtype(Declared):
     def fuse(self, u, v):
         return u.float() * v.float()
 
 
-class Imprecise(Good):
+class Imprecise(Declared):
     """Right in name: in float32 the features have the dtype, but not its precision."""
 
     def fuse(self, u, v):
         return (u.bfloat16() * v.bfloat16()).to(u.dtype) if u.dtype == torch.float32 else u * v
 
 
-class KeepsTheLast(Good):
+class KeepsTheLast(Declared):
     """A tensor that appears at the first call."""
 
     def fuse(self, u, v):
@@ -206,21 +208,21 @@ class KeepsTheLast(Good):
         return u * v
 
 
-class OfTheClass(Good):
+class OfTheClass(Declared):
     scale = torch.tensor([2.0])
 
     def fuse(self, u, v):
         return u * v * self.scale.to(u.dtype)
 
 
-class RunningSum(Good):
+class RunningSum(Declared):
     """Every row but the first depends on others."""
 
     def fuse(self, u, v):
         return u * v + u.cumsum(0) * v.cumsum(0) if u.ndim == 2 else u * v * 2
 
 
-class ManyRows(Good):
+class ManyRows(Declared):
     def fuse(self, u, v):
         return u * v * (2 if u.ndim == 2 and len(u) > 16 else 1)
 
@@ -238,17 +240,17 @@ class SaysOtherwise(Good):
         self.symmetry = "skew"
 
 
-class ForgetsItsWidth(Good):
+class ForgetsItsWidth(Declared):
     def fuse(self, u, v):
         return torch.cat([u * v, u * v], -1)
 
 
-class MadeOnTheCPU(Good):
+class MadeOnTheCPU(Declared):
     def fuse(self, u, v):
         return u * v * torch.ones(self.in_features, dtype=u.dtype)
 
 
-class WrongForAllPairs(Good):
+class WrongForAllPairs(Declared):
     def score_all(self, u, v, weight):
         return super().score_all(u, v, weight) + (0 if u.requires_grad else 1)
 
@@ -256,17 +258,17 @@ class WrongForAllPairs(Good):
         return u * v
 
 
-class NeedsContiguous(Good):
+class NeedsContiguous(Declared):
     def fuse(self, u, v):
         return (u.view(-1) * v.view(-1)).view(u.shape)
 
 
-class InPlaceWhenTraining(Good):
+class InPlaceWhenTraining(Declared):
     def fuse(self, u, v):
         return u.detach().mul_(v) if self.training and not u.requires_grad else u * v
 
 
-class OnlySums(Good):
+class OnlySums(Declared):
     """Tells apart what differs in its sum; not permuted coordinates."""
 
     xnor = "always"
@@ -279,7 +281,7 @@ class OnlySums(Good):
         return (u - v).sum(-1, keepdim=True).abs()
 
 
-class TwoZeroFactors(Good):
+class TwoZeroFactors(Declared):
     symmetry, xnor = "none", "always"
 
     def __init__(self, in_features):
@@ -300,7 +302,7 @@ class UnusedWeight(Good):
         self.weight = nn.Parameter(torch.randn(3))
 
 
-class WrongGradient(Good):
+class WrongGradient(Declared):
     class Times(torch.autograd.Function):
         @staticmethod
         def forward(ctx, u, v):
@@ -316,12 +318,12 @@ class WrongGradient(Good):
         return self.Times.apply(u, v)
 
 
-class Broadcasts(Good):
+class Broadcasts(Declared):
     def forward(self, u, v):
         return u * v
 
 
-class BreaksTheGraph(Good):
+class BreaksTheGraph(Declared):
     def fuse(self, u, v):
         return u * v if u.sum().item() != 1e9 else u
 

@@ -17,6 +17,8 @@ class GoodSeparable(Separable):
 
 
 class WrongTerms(GoodSeparable):
+    symmetry, xnor = "symmetric", "generic"
+
     def right(self, v):
         return (v + 1,)
 
@@ -27,6 +29,8 @@ class WrongTerms(GoodSeparable):
 class TermsOfOneRow(GoodSeparable):
     """Right for one pair of embeddings, wrong under other leading dimensions."""
 
+    symmetry, xnor = "symmetric", "generic"
+
     def left(self, u):
         return (u if u.ndim == 2 else 2 * u,)
 
@@ -35,6 +39,8 @@ class TermsOfOneRow(GoodSeparable):
 
 
 class TermsWithoutGradient(GoodSeparable):
+    symmetry, xnor = "symmetric", "generic"
+
     def left(self, u):
         return (u.detach(),)
 
@@ -43,6 +49,8 @@ class TermsWithoutGradient(GoodSeparable):
 
 
 class TermsInFloat64(GoodSeparable):
+    symmetry, xnor = "symmetric", "generic"
+
     def left(self, u):
         return (u.double(),)
 

@@ -4,17 +4,25 @@ from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 FEW = 4  # a compiled kernel computes this many outputs as sums, without an array of the features
+_METHODS = {"fuse", "forward", "left", "right"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
+_FORWARDS = {cls: cls.forward for cls in vars(nn).values() if isinstance(cls, type) and issubclass(cls, nn.Module)}
+
+
 def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """True if a layer uses the `forward` of one of torch's classes. A subclass may override it, or `__call__`."""
+    """True if a layer uses the `forward` of one of torch's classes. A subclass may override it, or `__call__`.
+
+    Each `forward` is that from when pairfuse was imported: a class may have been patched since.
+    """
     calls_forward = "forward" not in vars(layer) and type(layer).__call__ is nn.Module.__call__
-    return calls_forward and any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds)
+    return calls_forward and any(isinstance(layer, kind) and type(layer).forward is _FORWARDS[kind] for kind in kinds)
 
 
 def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
@@ -30,9 +38,16 @@ def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
 def is_altered(module: nn.Module) -> bool:
     """True if hooks or a patched method may change the output of a module. Then the module must be called."""
     return bool(_global_forward_hooks or _global_forward_pre_hooks) or any(
-        any(getattr(m, hooks) for hooks in _HOOKS) or {"fuse", "forward", "left", "right"} & vars(m).keys()
-        for m in module.modules()
+        any(getattr(m, hooks) for hooks in _HOOKS) or _METHODS & vars(m).keys() for m in module.modules()
     )
+
+
+def has_altered_output(module: nn.Module) -> bool:
+    """True if a forward hook or a patched method may change the output of a module.
+
+    Hooks that run before a call do not count: those of lazy, pruned or normalized layers only prepare a weight.
+    """
+    return any(m._forward_hooks or _METHODS & vars(m).keys() for m in module.modules())
 
 
 def check_rows_apart(owner: str, module: nn.Module) -> None:
@@ -44,6 +59,13 @@ def check_rows_apart(owner: str, module: nn.Module) -> None:
                 "track_running_stats=False normalizes each batch by itself: use running statistics, nn.LayerNorm or "
                 "nn.GroupNorm"
             )
+
+
+def check_initialized(owner: str, module: nn.Module) -> None:
+    """Raise if a lazy layer has not run yet, so that its width is unknown."""
+    for layer in module.modules():
+        if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
+            raise ValueError(f"{owner} expects layers that know their width, got {layer}: call the model once first")
 
 
 def layers_of(module: nn.Module) -> list[nn.Module]:

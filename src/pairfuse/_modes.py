@@ -25,33 +25,54 @@ def eval_mode(model: M) -> Iterator[M]:
     """Yield the model in eval mode: the model itself if all of it is in eval mode, else a view of it.
 
     A view shares all weights, buffers and hooks with the model, but its modules have their own `training` flags. The
-    model keeps its mode, so other threads can call or train it at the same time. Attributes that a module sets on
-    itself while it runs are copied to the original afterwards.
+    model keeps its mode, so other threads can call or train it at the same time. Attributes and submodules that a
+    module sets or deletes on itself while it runs are set or deleted on the original afterwards.
 
     Some models have no view: they are scripted or compiled in place, override `train`, or keep references to their
     modules where these cannot be replaced. Such a model is switched itself when the first caller enters, and back when
     the last one leaves. Meanwhile it is not safe to train it in another thread.
     """
     entered = _entered
-    in_eval = not any(module in _loans or module.training for module in model.modules())
+    in_eval = not any(module in _loans or is_training(module) for module in model.modules())
     if in_eval and entered == _entered:  # else another thread may have switched it in between
         yield model
     elif _can_be_viewed(model):
         twins: dict[nn.Module, nn.Module] = {}
         view = _view(model, twins)
-        before = {module: dict(vars(twin)) for module, twin in twins.items()}
+        originals: dict[Any, Any] = {twin: module for module, twin in twins.items()}
+        before = {module: (dict(vars(twin)), dict(module._modules)) for module, twin in twins.items()}
         try:
             yield view
         finally:
             for module, twin in twins.items():
-                new = twin._modules.keys() - module._modules.keys()
-                module._modules.update({name: twin._modules[name] for name in new})
-                for name, value in vars(twin).items():
-                    if value is not before[module].get(name, _lock):
-                        module.__dict__[name] = value
+                _repeat_changes(before[module][0], vars(twin), vars(module))
+                parts = {name: originals.get(part, part) for name, part in twin._modules.items()}
+                _repeat_changes(before[module][1], parts, module._modules)
     else:
         with _switched(model):
             yield model
+
+
+def _repeat_changes(before: dict[str, Any], after: dict[str, Any], target: dict[str, Any]) -> None:
+    """Set and delete in a third dict what differs between two."""
+    target.update({name: value for name, value in after.items() if value is not before.get(name, _lock)})
+    for name in before.keys() - after.keys():
+        target.pop(name, None)
+
+
+def is_training(module: nn.Module) -> bool:
+    """True in train mode; a frozen scripted module has no mode."""
+    return bool(getattr(module, "training", False))
+
+
+def set_mode(module: nn.Module, training: bool) -> None:
+    """Do what `module.train(training)` does. Of a part that refuses it, as an exported one does, set the flag alone."""
+    try:
+        module.train(training)
+    except NotImplementedError:
+        module.training = training
+        for child in module.children():
+            set_mode(child, training)
 
 
 def _view(module: Any, twins: dict[nn.Module, nn.Module]) -> Any:
@@ -108,7 +129,8 @@ class _Loan:
     """The mode of a module before its first caller, and the number of callers that need it in eval mode."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.training = module.training
+        self.has_mode = hasattr(module, "training")
+        self.training = is_training(module)
         self.callers = 0
 
 
@@ -124,8 +146,8 @@ def _switched(model: nn.Module) -> Iterator[None]:
     try:
         with _lock:
             for module in modules:
-                if module.training:
-                    module.train(False)  # not just the flag: some modules do more here, such as merging weights
+                if is_training(module):
+                    set_mode(module, False)  # not just the flag: some modules do more here, such as merging weights
         yield
     finally:
         with _lock:
@@ -136,11 +158,14 @@ def _return(modules: list[nn.Module]) -> None:
     """Put the modules that no other caller needs back into their modes, parents first."""
     for module in modules:
         _loans[module].callers -= 1
-    free = [(module, _loans[module].training) for module in modules if _loans[module].callers == 0]
-    for module, training in free:
-        if module.training != training and any(part in _loans and _loans[part].callers for part in module.modules()):
-            module.training = training  # `train` would also set the parts that others need
-        elif module.training != training:
-            module.train(training)
+    free = [(module, _loans[module]) for module in modules if _loans[module].callers == 0]
+    for module, loan in free:
+        changed = is_training(module) != loan.training
+        if not loan.has_mode:
+            vars(module).pop("training", None)  # which the `train` of its parent has set
+        elif changed and any(part in _loans and _loans[part].callers for part in module.modules()):
+            module.training = loan.training  # `train` would also set the parts that others need
+        elif changed:
+            set_mode(module, loan.training)
     for module, _ in free:  # only now: until then `eval_mode` must not take them for modules in eval mode
         del _loans[module]

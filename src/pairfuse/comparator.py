@@ -9,11 +9,12 @@ from typing_extensions import override
 
 from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
+from pairfuse._layers import check_rows_apart, has_altered_output
 from pairfuse._modes import eval_mode
 from pairfuse._starting import StartableHead
 from pairfuse.fusions.registry import FusionSpec
-from pairfuse.gallery import Gallery, as_gallery, count, encode_items, make_scorer, squeeze_single_output
-from pairfuse.heads import check_head, is_monotone_affine, make_head, refuse_probabilities
+from pairfuse.gallery import Gallery, as_gallery, as_queries, count, encode_items, make_scorer, squeeze_single_output
+from pairfuse.heads import check_head, is_monotone_affine, make_head, warn_of_probabilities
 from pairfuse.items.batches import (
     Batch,
     add_batch_dimension,
@@ -37,7 +38,7 @@ class SiameseComparator(StartableHead):
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
     0.0 = different.
 
-    With one encoder for both sides ("tied") and inputs of equal shapes, the encoder runs **once**, over the
+    With one encoder for both sides ("tied") and inputs of equal shapes and dtypes, the encoder runs **once**, over the
     concatenated batch of 2B items. This is faster, and both sides share their batch statistics in train mode.
     Otherwise, or with `joint_pass=False`, it runs twice.
 
@@ -122,7 +123,7 @@ class SiameseComparator(StartableHead):
         self._register_start(named)
         facts = self.fusion.facts()
         cannot = facts.additive or (self.tied and facts.xnor == "never")
-        if cannot and is_monotone_affine(self.head) and not allow_additive:
+        if cannot and self._has_plain_head() and not allow_additive:
             reason = "computes g(u) + h(v), and no such sum can tell same from different (it is XNOR)"
             if not facts.additive:
                 reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
@@ -142,17 +143,22 @@ class SiameseComparator(StartableHead):
     @property
     def symmetric(self) -> bool:
         """True if swapping the inputs provably changes no logit in eval mode: one encoder and a symmetric fusion."""
-        return self.tied and self.fusion.symmetry == "symmetric"
+        return self.tied and self.fusion.symmetry == "symmetric" and not has_altered_output(self.fusion)
 
     @property
     @override
     def additive(self) -> bool:
         """True if provably no logit can answer "same or different": an additive fusion with an affine head.
 
-        In eval mode each logit is then g(x1) + h(x2), or a monotone function of it. A head of your own class counts
-        as not affine, since pairfuse cannot inspect it.
+        In eval mode each logit is then g(x1) + h(x2), or a monotone function of it. A head of your own class counts as
+        not affine, since pairfuse cannot inspect it, and so does one whose output, or the fusion's, a hook or a patch
+        may change.
         """
-        return self.fusion.additive and is_monotone_affine(self.head)
+        return self.fusion.additive and self._has_plain_head()
+
+    def _has_plain_head(self) -> bool:
+        """True if the head is affine, and nothing can change its output or that of the fusion."""
+        return is_monotone_affine(self.head) and not any(map(has_altered_output, (self.fusion, self.head)))
 
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:
@@ -185,7 +191,9 @@ class SiameseComparator(StartableHead):
     def predict_proba(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:
         """Return the probability that each pair is the same, in eval mode and without gradients.
 
-        The mode of every submodule stays as it is, also after an error.
+        The mode of every submodule stays as it is, also after an error. There is a warning if a head of your own looks
+        as if it returned probabilities instead of logits: it does not end in an `nn.Linear`, and the outputs of 8 or
+        more pairs are all in [0, 1].
 
         Args:
             x1: As for calling the model.
@@ -197,8 +205,8 @@ class SiameseComparator(StartableHead):
             these are classes: each row is `softmax(logits)` and sums to 1.
 
         Raises:
-            ValueError: The head ends in a sigmoid or softmax, so its outputs are already probabilities; or calling the
-                model raises it.
+            ValueError: A batch norm has no running statistics, so that a result would depend on the other pairs; or
+                calling the model raises it.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -209,7 +217,7 @@ class SiameseComparator(StartableHead):
         """
         batch_size = check_int("predict_proba", "batch_size", batch_size)
         with eval_mode(self) as model:
-            refuse_probabilities(model.head, self.fusion.out_features)
+            check_rows_apart("predict_proba", model)
             single = is_single_pair(model._tower("left"), model._tower("right"), x1, x2)
             pairs = 1 if single else count_items("x1", x1)
             logits: Tensor
@@ -218,6 +226,8 @@ class SiameseComparator(StartableHead):
             else:
                 slices = [(start, start + batch_size) for start in range(0, pairs, batch_size)]
                 logits = torch.cat([model(take_rows(x1, *rows), take_rows(x2, *rows)) for rows in slices])
+            if not single:
+                warn_of_probabilities(model.head, logits)
         several = logits.ndim > (0 if single else 1)
         return logits.softmax(-1) if several else logits.sigmoid()
 
@@ -310,7 +320,8 @@ class SiameseComparator(StartableHead):
             >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
             torch.Size([3, 5])
         """
-        return as_gallery(self, "x2", x2, options)._scores("score_matrix", "x1", None if x1 is x2 and self.tied else x1)
+        queries = as_queries(self, "x1", x1, x2)
+        return as_gallery(self, "x2", x2, options)._scores("score_matrix", "x1", queries)
 
     def iter_score_blocks(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Iterator[ScoreBlock]:
         """Score all pairs block by block: `Gallery(model, x2, **options).blocks(x1)`. See `score_matrix`.
@@ -321,9 +332,8 @@ class SiameseComparator(StartableHead):
             >>> sum(scores.numel() for rows, columns, scores in model.iter_score_blocks(x, x))
             10000
         """
-        return as_gallery(self, "x2", x2, options)._blocks(
-            "iter_score_blocks", "x1", None if x1 is x2 and self.tied else x1
-        )
+        queries = as_queries(self, "x1", x1, x2)
+        return as_gallery(self, "x2", x2, options)._blocks("iter_score_blocks", "x1", queries)
 
     def topk(
         self, queries: Items | Gallery, gallery: Items | Gallery, k: int, *, exclude_self: bool = False, **options: Any
@@ -334,7 +344,7 @@ class SiameseComparator(StartableHead):
             queries: N left items.
             gallery: M right items, or a `Gallery` of them.
             k: Number of items to find, at most M.
-            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself.
+            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself: pass it twice.
             **options: As for `score_matrix`.
 
         Returns:
@@ -349,8 +359,8 @@ class SiameseComparator(StartableHead):
         """
         k = check_int("topk", "k", k)
         check_top_k("topk", k, count(queries), count(gallery), exclude_self)  # before anything is encoded
-        encoded = as_gallery(self, "gallery", gallery, options)
-        return encoded.topk(None if queries is gallery and self.tied else queries, k, exclude_self=exclude_self)
+        queries_or_none = as_queries(self, "queries", queries, gallery)
+        return as_gallery(self, "gallery", gallery, options).topk(queries_or_none, k, exclude_self=exclude_self)
 
     def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
         """Return the scores as inner products, for faiss or any vector database.

@@ -84,9 +84,11 @@ class Pooled(nn.Module):
 def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = None) -> nn.Module:
     """Build a torchvision classification model that returns embeddings.
 
-    The last linear layer is removed, or replaced by a new one with `embedding_dim` outputs. Nothing else changes: the
-    model keeps its class and the names of its parameters. If there is a ReLU before the last layer (as in vgg), pass
-    `embedding_dim`: otherwise many coordinates of the embeddings are zero, and `"product"` cannot compare them.
+    The last linear layer is removed, or replaced by a new one with `embedding_dim` outputs, and so is the convolution
+    with which a squeezenet classifies. Auxiliary classifiers, of googlenet and inception_v3, are removed. Nothing else
+    changes: the model keeps its class and the names of its other parameters. If there is a ReLU before the last layer
+    (as in vgg), pass `embedding_dim`: otherwise many coordinates of the embeddings are zero, and `"product"` cannot
+    compare them.
 
     Args:
         name: A name of `torchvision.models.list_models(module=torchvision.models)`, such as `"resnet18"`.

@@ -7,22 +7,25 @@ import torch
 from torch import Tensor, nn
 
 from pairfuse._checks import check_all_pairs, check_finite, check_int, check_like, check_top_k
-from pairfuse._layers import check_rows_apart
+from pairfuse._layers import check_initialized, check_rows_apart
 from pairfuse._modes import eval_mode
 from pairfuse.items.reading import Items, known_length
 from pairfuse.items.tower import Side, Tower, first_parameter
 from pairfuse.scoring import MAX_BYTES, ScoreBlock, Scorer, TopK, top_k
 
+_COMPARED = 1000  # embeddings, to see whether two sets are the same
+
 
 class Gallery:
     """A set of items that a comparator encodes once and compares with queries.
 
-    Up to rounding, every score is the one that you get by calling the model on the pair. All methods run in eval mode,
-    without gradients, and do not change the model's mode. You can call them from several threads.
+    Up to rounding, every score is the one that you get by calling the model on the pair. (A `forward` of your own, or a
+    hook, of the model itself is not called.) All methods run in eval mode, without gradients, and do not change the
+    model's mode. You can call them from several threads.
 
     The embeddings are computed when the gallery is made. If the encoder's weights change afterwards, its methods raise
-    an error: make a new gallery. (Changes through `weight.data` go unnoticed.) You can still train the fusion and the
-    head.
+    an error: make a new gallery. (Changes through `weight.data`, and changes other than of weights and buffers, go
+    unnoticed.) You can still train the fusion and the head.
 
     Args:
         model: A `SiameseComparator`.
@@ -157,7 +160,8 @@ class Gallery:
         Args:
             queries: As for `scores`.
             k: Number of items to find, at most M.
-            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself.
+            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself: pass no queries. With
+                one encoder, queries whose first 1000 embeddings clearly differ from those of the items are an error.
 
         Returns:
             `(values, indices)`, both `(N, k)`, best first, as `torch.topk` returns them. The order of equal scores is
@@ -166,7 +170,7 @@ class Gallery:
         Raises:
             TypeError: As for `scores`.
             ValueError: As for `scores`; or k is too large, the head has several outputs, an embedding or a score is NaN
-                or infinite, or `exclude_self` is given for sets of different sizes.
+                or infinite, or `exclude_self` is given for two different sets.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -183,6 +187,8 @@ class Gallery:
         u = self._embed("queries", queries)
         check_finite("topk", queries=u, gallery=self._embeddings)
         check_top_k("topk", k, len(u), len(self), exclude_self)
+        if exclude_self and self.model.tied:
+            _check_same_set(u[:_COMPARED], self._embeddings[:_COMPARED])
         with eval_mode(self.model) as model:
             return top_k(self._scorer("topk", model, u), k, exclude_self=exclude_self)
 
@@ -203,7 +209,9 @@ class Gallery:
     def _embed(self, name: str, queries: "Items | Gallery | None") -> Tensor:
         """Return the left embeddings of the queries `(N, D)`."""
         if self._encoder_versions() != self._versions:
-            raise ValueError("the encoder's weights have changed since this Gallery was made: make a new one")
+            raise ValueError(
+                "the encoder's weights have changed since this Gallery was made, or it is a copy: make a new one"
+            )
         if queries is None or isinstance(queries, Gallery):
             if not self.model.tied:
                 raise ValueError(
@@ -223,6 +231,24 @@ class Gallery:
         encoder = self.model._tower("right").encoder
         tensors = [*encoder.parameters(), *encoder.buffers()]
         return [id(encoder), *(0 if x.is_inference() else x._version for x in tensors), *map(id, tensors)]
+
+
+def _check_same_set(u: Tensor, v: Tensor) -> None:
+    """Raise if embeddings of one encoder differ by more than rounding, so that they are of other items."""
+    if (u - v).norm() > 0.05 * v.norm():
+        raise ValueError(
+            "topk: exclude_self=True is for a set with itself, got queries whose embeddings differ from those of the "
+            "gallery: pass no queries to Gallery.topk, or the same object twice to SiameseComparator.topk"
+        )
+
+
+def as_queries(
+    model: Any, name: str, queries: "Items | Gallery", gallery: "Items | Gallery"
+) -> "Items | Gallery | None":
+    """Return None, which stands for the gallery itself, if both are one object and one encoder serves both sides."""
+    if queries is None:
+        raise TypeError(f"{name} must be items or a Gallery, got None: to compare a set with itself, pass it twice")
+    return None if queries is gallery and model.tied else queries
 
 
 def count(items: "Items | Gallery") -> int | None:
@@ -265,6 +291,7 @@ def make_scorer(
     """Return a scorer of two sets of embeddings. Raise unless they fit the model."""
     fusion, head = model.fusion, model.head
     check_all_pairs(owner, u, v, fusion.in_features, fusion.in2_features)
+    check_initialized(owner, nn.ModuleList([fusion, head]))
     parameter = first_parameter(nn.ModuleList([fusion, head]))
     if parameter is not None:
         check_like(owner, parameter, u=u, v=v)

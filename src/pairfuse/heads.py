@@ -1,12 +1,13 @@
 """Heads map fused features to logits: an `nn.Linear`, or an `nn.Sequential` that begins with one."""
 
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pairfuse._checks import unknown_name
-from pairfuse._layers import is_linear, is_plain, layers_of
+from pairfuse._layers import is_altered, is_linear, is_plain, layers_of
 from pairfuse.fusions import Fusion
 
 HIDDEN_FEATURES = 64
@@ -19,9 +20,7 @@ _MONOTONE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU),
 )
 _PROBABILITIES = (nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
-# Autograd's names of functions that return probabilities, and of functions that only reshape, copy or convert.
-_RETURN_PROBABILITIES = ("SigmoidBackward", "HardsigmoidBackward", "SoftmaxBackward", "LogSigmoidBackward")
-_RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "ReshapeAlias", "Select", "Slice", "ToCopy", "Clone")
+_ENOUGH_PAIRS = 8  # fewer logits than this may all be in [0, 1] by chance
 
 
 def make_head(name: str, fusion: Fusion, *, tied: bool = True, like: Tensor | None = None) -> nn.Module:
@@ -175,23 +174,21 @@ def _width_taken(layer: nn.Module) -> int | None:
     return layer.normalized_shape[-1] if isinstance(layer, nn.LayerNorm) else None
 
 
-def refuse_probabilities(head: nn.Module, features: int) -> None:
-    """Raise if a head of the user's own class ends in a sigmoid or softmax. `check_head` handles torch's layers."""
-    if all(type(module).__module__.startswith("torch.nn.") for module in head.modules()):
+def warn_of_probabilities(head: nn.Module, outputs: Tensor) -> None:
+    """Warn if the outputs of a head of the user's own look like probabilities: all of them are in [0, 1].
+
+    A head that ends in an unaltered `nn.Linear` returns logits, whatever their values. So may any other head, if the
+    pairs are few or have the same output; then there is no warning.
+    """
+    layers = [layer for layer in layers_of(head) if not is_plain(layer, *_PASSES_ON)]
+    returns_logits = bool(layers) and is_linear(layers[-1]) and not is_altered(head)
+    if returns_logits or len(outputs) < _ENOUGH_PAIRS:
         return
-    weight = next(head.parameters(), None)
-    if weight is None:
-        return
-    with torch.inference_mode(False), torch.enable_grad():
-        try:
-            fused = torch.zeros(2, features, dtype=weight.dtype, device=weight.device, requires_grad=True)
-            node = head.forward(fused).grad_fn
-        except Exception:  # calling the model reports the error
-            return
-    while node is not None and node.name().startswith(_RESHAPES):
-        node = node.next_functions[0][0]
-    if node is not None and node.name().startswith(_RETURN_PROBABILITIES):
-        raise ValueError(
-            f"predict_proba expects a head that returns logits, got {type(head).__name__}, which ends in "
-            f"{node.name().partition('Backward')[0].lower()}: remove it, and train with a loss that takes logits"
+    least, largest = outputs.aminmax()
+    if 0 <= least < largest <= 1:
+        warnings.warn(
+            f"predict_proba expects a head that returns logits, but all {outputs.numel()} outputs of "
+            f"{type(head).__name__} are in [0, 1]: if they are probabilities already, remove the head's sigmoid or "
+            "softmax, and train with a loss that takes logits",
+            stacklevel=4,
         )

@@ -101,6 +101,9 @@ HEADS = [
         "the first layer alone",
     ),
     Mutant("heads.py", "min(slopes) >= 0", "min(slopes) >= -9", "a decreasing function counts as monotone"),
+    Mutant("heads.py", "if 0 <= least < largest <= 1:", "if False:", "probabilities for logits unnoticed"),
+    Mutant("comparator.py", 'check_rows_apart("predict_proba", model)', "pass", "pairs that depend on their batch"),
+    Mutant("gallery.py", "if exclude_self and self.model.tied:", "if False:", "exclude_self for two sets"),
     Mutant("heads.py", "if width not in (None, features):", "if False:", "a head of a wrong width is accepted"),
     Mutant(
         "heads.py", "if isinstance(last, _PROBABILITIES):", "if False:", "a head that ends in a sigmoid is accepted"
@@ -131,7 +134,11 @@ MODES = [
         "twin.__dict__.update(vars(module))",
         "train mode",
     ),
-    Mutant("_modes.py", "module.__dict__[name] = value", "pass", "attributes that a forward sets are lost"),
+    Mutant(
+        "_modes.py", "_repeat_changes(before[module][0], vars(twin), vars(module))", "pass", "attributes set are lost"
+    ),
+    Mutant("_modes.py", "for name in before.keys() - after.keys():", "for name in ():", "deleted attributes come back"),
+    Mutant("_modes.py", "originals.get(part, part)", "part", "parts of a view become parts of the model"),
     Mutant("_modes.py", "if _loans[module].callers == 0]", "]", "the first of several callers switches back"),
     Mutant("_modes.py", "type(module).train is nn.Module.train", "True", "views of modules with a train of their own"),
     Mutant(
@@ -145,10 +152,14 @@ MODES = [
 FUSIONS = [
     Mutant(
         "fusions/base.py",
-        "depth_in(cls, name) <= depth",
-        "depth_in(cls, name) <= 99",
+        "depth_in(cls, name) <= computed",
+        "depth_in(cls, name) < len(cls.__mro__)",
         "a parent's algebra for any fuse",
     ),
+    Mutant("fusions/base.py", "setattr(cls, name, unknown)", "pass", "a parent's facts for any fuse"),
+    Mutant("fusions/base.py", "return unchanged and not own_forward and", "return unchanged and", "forward unseen"),
+    Mutant("fusions/base.py", "return unchanged and not", "return not", "a class that is patched later"),
+    Mutant("fusions/stack.py", 'if "_declare" in self._written:', "if True:", "facts of a stack for any fuse"),
     Mutant("fusions/separable.py", '< depth_in(cls, "fuse"):', "< -1:", "new terms with an old fuse"),
     Mutant(
         "fusions/separable.py",
@@ -179,8 +190,9 @@ FUSIONS = [
     Mutant("fusions/cosine.py", "eps=self.eps).to(u.dtype),)", "eps=1.0).to(u.dtype),)", "short vectors in factors"),
 ]
 SCORING = [
+    Mutant("_layers.py", "is _FORWARDS[kind]", "is kind.forward", "patched classes of torch bypassed"),
     Mutant("_layers.py", "any(getattr(m, hooks) for hooks in _HOOKS)", "False", "hooks bypassed"),
-    Mutant("_layers.py", '{"fuse", "forward", "left", "right"} & vars(m).keys()', "False", "patched methods bypassed"),
+    Mutant("_layers.py", "in _HOOKS) or _METHODS & vars(m).keys()", "in _HOOKS)", "patched methods bypassed"),
     Mutant("scoring/plan.py", "weight / 2, swapped=order)", "weight, swapped=order)", "a symmetrized fusion doubled"),
     Mutant(
         "scoring/plan.py", "return scores.transpose(0, 1) if swapped", "return scores if swapped", "rows for columns"
@@ -234,8 +246,24 @@ ITEMS = [
     Mutant("items/tower.py", "embeddings.reverse()", "pass", "batches joined in the wrong order"),
     Mutant("items/tower.py", "start += len(batch)", "start += 1", "rows overwritten"),
 ]
-# The faults of the diagnosis are to be written with it.
-DIAGNOSIS: list[Mutant] = []
+DIAGNOSIS = [
+    Mutant("diagnosis/anova.py", "(above.minimum(below) > 0)", "(above.maximum(below) > 0)", "every order is crossed"),
+    Mutant("diagnosis/anova.py", "(above + below >= 2)", "(above + below >= 99)", "no order is told"),
+    Mutant("diagnosis/probes/crossing.py", "mixed(context.sample.left, ITEMS)", "context.sample.left", "no mixtures"),
+    Mutant("diagnosis/probes/crossing.py", "(False, True))", "(False,))", "offsets hide a product"),
+    Mutant("diagnosis/probes/additive.py", "if found.draws < ENOUGH:", "if False:", "no weights count as many"),
+    Mutant("diagnosis/probes/additive.py", "_order(context, result) or result", "result", "a hidden sum is not seen"),
+    Mutant("diagnosis/loss_kind.py", "passed.abs() < NARROW", "passed.abs() < 2", "a steep sigmoid counts as a second"),
+    Mutant("diagnosis/loss_kind.py", "return same and different", "return same or different", "half a cross-entropy"),
+    Mutant("diagnosis/context.py", "if self.sample.same_kind and not self", "if not self", "kinds that differ twice"),
+    Mutant("diagnosis/context.py", "except Exception:\n", "except ZeroDivisionError:\n", "swapped sides raise"),
+    Mutant("diagnosis/sandbox.py", "            attributes.update(before)\n", "", "replaced attributes stay"),
+    Mutant("diagnosis/runner.py", "if tensor.ndim < 2:", "if False:", "biases stay large"),
+    Mutant("diagnosis/memorizable.py", "if is_same else (right, left)", "if True else (right, left)", "all the same"),
+    Mutant("diagnosis/probes/order.py", "(left <= right or right <= left)", "left == right", "relations are encoders"),
+    Mutant("diagnosis/probes/gradients.py", "rightly_answered(context) >= TRAINED", "True", "wrong answers are right"),
+    Mutant("diagnosis/run.py", "VERDICTS.index", "VERDICTS.count", "findings in any order"),
+]
 
 MUTANTS = [
     *(*XNOR, *DATA, *HEADS, *ENCODERS, *TESTING, *MODES, *FUSIONS, *SCORING, *GALLERY, *ITEMS, *DIAGNOSIS),

@@ -15,6 +15,7 @@ from clinic import (
     healthy_architectures,
     healthy_suspects,
     healthy_training,
+    healthy_unusual,
 )
 from clinic.case import Case, Patient
 
@@ -29,4 +30,4 @@ FAULTY = _cases(
     *(faulty_additive, faulty_outputs, faulty_geometry, faulty_gradients, faulty_batch, faulty_pairs, faulty_hidden),
     *(faulty_plateau, faulty_start),
 )
-HEALTHY = _cases(healthy_architectures, healthy_training, healthy_suspects)
+HEALTHY = _cases(healthy_architectures, healthy_training, healthy_suspects, healthy_unusual)

@@ -49,7 +49,7 @@ class OnePositiveNumber(nn.Module):
         return self.out(self.encoder(a) * self.encoder(b))
 
 
-@faulty("product-geometry")
+@faulty("additive")
 def one_positive_number():
     """An embedding of one positive number: the product of a small and a large one lies between their squares."""
     return Patient(OnePositiveNumber(), *vectors())
@@ -192,13 +192,36 @@ class SmallerOfTwo(nn.Module):
         return self.head(torch.minimum(self.encoder(x1), self.encoder(x2))).squeeze(1)
 
 
-@faulty("xnor-overfit")
+@faulty("additive")
 def smaller_of_two_numbers():
     """One number for each item, of which the smaller is scored: a mixed pair scores as one of the same pairs."""
     return Patient(SmallerOfTwo(), *vectors())
 
 
-@faulty("xnor-overfit")
+@faulty("additive")
 def monotone_head_on_one_number():
     """A mixed pair always scores between the two pairs of equal items."""
     return Patient(Monotone(), *vectors())
+
+
+class Scaled(Siamese):
+    """One side only scales what the other side says."""
+
+    def __init__(self, positive):
+        super().__init__(mlp_encoder(), nn.Linear(16, 1))
+        self.scale, self.positive = mlp_encoder(features=1), positive
+
+    def forward(self, x1, x2):
+        return self.head(self.encoder(x1) * self.positive(self.scale(x2))).squeeze(1)
+
+
+@faulty("xnor-overfit")
+def scale_of_the_other_side():
+    """The second item makes a score larger or smaller, and never turns it around."""
+    return Patient(Scaled(torch.exp), *vectors())
+
+
+@faulty("xnor-overfit")
+def gate_of_one_number():
+    """A gate that is one number for the whole embedding."""
+    return Patient(Scaled(torch.sigmoid), *vectors())

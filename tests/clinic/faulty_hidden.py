@@ -5,7 +5,7 @@ import torch.nn.functional as F  # noqa: N812 (as everybody writes it)
 from torch import nn
 
 import pairfuse as pf
-from clinic.case import Patient, Siamese, concat, distance, faulty, mlp_encoder, vectors
+from clinic.case import Patient, Siamese, black_white, concat, conv_encoder, distance, faulty, mlp_encoder, vectors
 
 
 class KeepsTheColumn(Siamese):
@@ -38,6 +38,48 @@ class ProbitConcat(Siamese):
 def concat_and_probit():
     """As with a sigmoid, but through the distribution function of the normal distribution."""
     return Patient(ProbitConcat(mlp_encoder(), nn.Linear(32, 1), concat), *vectors())
+
+
+class Ends(Siamese):
+    """A concatenation, one linear layer, and a function of the logit."""
+
+    def __init__(self, end):
+        super().__init__(mlp_encoder(), nn.Linear(32, 1), concat)
+        self.end = end
+
+    def forward(self, x1, x2):
+        return self.end(super().forward(x1, x2))
+
+
+@faulty("additive")
+def concat_and_clamped_sigmoid():
+    """Clamped, so that the logarithm in the loss stays finite."""
+    return Patient(Ends(lambda z: z.sigmoid().clamp(1e-7, 1 - 1e-7)), *vectors(), {"loss": nn.BCELoss()})
+
+
+@faulty("additive")
+def concat_and_soft_clipping():
+    """Logits that are kept within ±10."""
+    return Patient(Ends(lambda z: 10 * torch.tanh(z)), *vectors(), {"loss": nn.BCEWithLogitsLoss()})
+
+
+@faulty("additive")
+def concat_and_fake_quantization():
+    """Logits in steps of 0.05, as an integer device computes them."""
+    return Patient(Ends(lambda z: torch.fake_quantize_per_tensor_affine(z, 0.05, 0, -128, 127)), *vectors())
+
+
+@faulty("additive")
+def concat_and_sigmoid_by_hand():
+    """The formula, and not the function."""
+    return Patient(Ends(lambda z: 1 / (1 + torch.exp(-z))), *vectors(), {"loss": nn.BCELoss()})
+
+
+@faulty("additive")
+def concat_and_smoothed_sigmoid():
+    """Probabilities from 0.01 to 0.99, of black and white images: two items in all."""
+    net = Siamese(conv_encoder(features=32), nn.Linear(64, 1), concat)
+    return Patient(lambda x1, x2: 0.98 * net(x1, x2).sigmoid() + 0.01, *black_white(), {"module": net})
 
 
 class MeanOfTwoOpinions(nn.Module):

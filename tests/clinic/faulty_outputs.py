@@ -195,6 +195,30 @@ def logits_and_probability_loss():
     return Patient(net, *vectors(), {"loss": nn.BCELoss()})
 
 
+def _with_sigmoid():
+    return Siamese(mlp_encoder(), nn.Sequential(nn.Linear(16, 1), nn.Sigmoid()), distance)
+
+
+@faulty("double-sigmoid")
+def sigmoid_and_smoothed_labels():
+    """The loss is a function of one's own, and calls the one that applies a sigmoid."""
+    smoothed = lambda o, t: F.binary_cross_entropy_with_logits(o, 0.9 * t + 0.05)  # noqa: E731
+    return Patient(_with_sigmoid(), *vectors(), {"loss": smoothed})
+
+
+@faulty("double-sigmoid")
+def sigmoid_and_temperature():
+    """A temperature of ten: no probability is above 0.525."""
+    cooled = lambda o, t: F.binary_cross_entropy_with_logits(o * 0.1, t)  # noqa: E731
+    return Patient(_with_sigmoid(), *vectors(), {"loss": cooled})
+
+
+@faulty("double-sigmoid")
+def sigmoid_and_hard_sigmoid():
+    """The second sigmoid is made of straight lines."""
+    return Patient(_with_sigmoid(), *vectors(), {"loss": lambda o, t: F.binary_cross_entropy(F.hardsigmoid(o), t)})
+
+
 class Cosine(nn.Module):
     def __init__(self):
         super().__init__()

@@ -114,3 +114,9 @@ def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)
     with pytest.raises(ImportError, match=r"sklearn is not installed: pip install 'pairfuse\[data\]'"):
         pf.data.split_identities(LABELS)
+
+
+@pytest.mark.parametrize(("count", "size", "due"), [(100, 0.07, 7), (50, 0.14, 7), (10, 0.25, 3), (1000, 0.001, 1)])
+def test_the_share_is_rounded_up_without_rounding_errors(count, size, due):
+    """0.07 * 100 is slightly more than 7 in floating point."""
+    assert len(split_identities(torch.arange(count), test_size=size)[1]) == due

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from clinic.healthy_architectures import narrow_mlp
 from torch import nn
 
 import pairfuse as pf
@@ -186,6 +187,85 @@ def test_hidden_sum(kind, items, ground):
     assert not diagnosis.ok
 
 
+class Ends(Concat):
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+    def forward(self, x1, x2):
+        return self.end(super().forward(x1, x2))
+
+
+def two_outputs(z):
+    return torch.stack([-torch.tanh(z), torch.tanh(z)], 1)
+
+
+MONOTONE_ENDS = {
+    "clamped sigmoid": lambda z: z.sigmoid().clamp(1e-7, 1 - 1e-7),
+    "soft clipping": lambda z: 10 * torch.tanh(z),
+    "hard clipping": lambda z: 5 * nn.functional.hardtanh(z),
+    "fake quantization": lambda z: torch.fake_quantize_per_tensor_affine(z, 0.05, 0, -128, 127),
+    "straight-through rounding": lambda z: z + ((z * 16).round() / 16 - z).detach(),
+    "sigmoid by hand": lambda z: 1 / (1 + torch.exp(-z)),
+    "sigmoid without NaN": lambda z: torch.nan_to_num(torch.sigmoid(z)),
+    "smoothed sigmoid": lambda z: 0.98 * torch.sigmoid(z) + 0.01,
+    "there and back": lambda z: torch.sigmoid(z).logit(),
+    "arctangent": lambda z: 0.5 + torch.atan(z) / 3.15,
+    "cube": lambda z: z**3,
+    "two outputs": two_outputs,
+    "bfloat16": lambda z: 5 * torch.tanh(z.bfloat16()).float(),
+}
+
+
+@pytest.mark.parametrize("end", MONOTONE_ENDS.values(), ids=MONOTONE_ENDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_increasing_function_of_a_sum(end, seed):
+    """It cannot order two items both ways, whatever it is made of."""
+    torch.manual_seed(seed)
+    diagnosis = pf.diagnose(Ends(end), X1, X2, Y)
+    assert (diagnosis["additive"].verdict, diagnosis["additive"].ground) == ("fail", "verified")
+    assert not diagnosis.ok
+
+
+@pytest.mark.parametrize("end", ["soft clipping", "smoothed sigmoid", "cube"])
+@pytest.mark.parametrize("items", ["many", "two", "tiny"])
+def test_increasing_function_of_a_product(end, items):
+    """Two items that change their order show that it is no sum; so do mixtures of two, and items without offset."""
+    torch.manual_seed(0)
+    encoder, head = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)), nn.Linear(8, 1)
+    two = X1[:2].repeat_interleave(8, 0), X1[:2].repeat(8, 1)
+    pairs = {"many": (X1, X2), "two": two, "tiny": (X1 / 1000, X2 / 1000)}[items]
+    model = lambda a, b: MONOTONE_ENDS[end](head(encoder(a) * encoder(b)).squeeze(1))  # noqa: E731
+    assert pf.diagnose(model, *pairs)["additive"].verdict == "ok"
+
+
+@pytest.mark.parametrize("last", [nn.ReLU, nn.Softplus])
+@pytest.mark.parametrize("seed", range(4))
+def test_two_ids(last, seed):
+    """Two ids have no mixtures, and too few orders to tell: a product of nonnegative numbers is no sum."""
+    torch.manual_seed(seed)
+    encoder, head = nn.Sequential(nn.Embedding(2, 12), nn.Linear(12, 16), last()), nn.Linear(16, 1)
+    pairs = torch.randint(2, (2, 24))
+    model = lambda a, b: head(encoder(a) * encoder(b)).squeeze(1)  # noqa: E731
+    assert pf.diagnose(model, *pairs)["additive"].verdict == "ok"
+
+
+def test_increasing_function_of_a_sum_of_two_items():
+    """Mixtures of the two are shown to the model."""
+    torch.manual_seed(0)
+    two = X1[:2].repeat_interleave(8, 0), X1[:2].repeat(8, 1)
+    assert pf.diagnose(Ends(MONOTONE_ENDS["soft clipping"]), *two)["additive"].verdict == "fail"
+
+
+def test_increasing_function_of_a_sum_without_its_weights():
+    """Only the current weights are known: a warning; a ranking may be one."""
+    torch.manual_seed(0)
+    weights = torch.randn(16)
+    call = lambda a, b: 10 * torch.tanh(torch.cat([a, b], 1) @ weights)  # noqa: E731
+    assert pf.diagnose(call, X1, X2, Y)["additive"].verdict == "warn"
+    assert pf.diagnose(call, X1, X2, Y, ranking=True)["additive"].verdict == "note"
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_hidden_layer(dtype):
     """A concatenation under a hidden layer is not a sum, even where rounding is coarse."""
@@ -229,3 +309,42 @@ def test_ranking():
     assert diagnosis["additive"].verdict == "note"
     assert diagnosis["labels"].verdict == "ok"
     assert diagnosis.ok
+
+
+class ZeroStart(Concat):
+    """A product that begins at zero and grows."""
+
+    def __init__(self):
+        super().__init__()
+        self.share = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x1, x2):
+        return super().forward(x1, x2) + self.share * (self.encode(x1) * self.encode(x2)).sum(1)
+
+
+class DeadHidden(Concat):
+    """A hidden layer of dead ReLUs next to a sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(8, 8)
+        nn.init.constant_(self.hidden.bias, -100.0)
+
+    def forward(self, x1, x2):
+        z = torch.cat([self.encode(x1), self.encode(x2)], 1)
+        return (self.head(z) + self.hidden(z).relu().sum(1, keepdim=True)).squeeze(1)
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [(ZeroStart, "note"), (DeadHidden, "warn")])
+def test_sum_at_the_current_weights_only(kind, verdict):
+    """A note where the first steps of training leave the sum; a warning where it takes other weights."""
+    torch.manual_seed(0)
+    finding = pf.diagnose(kind(), X1, X2)["additive"]
+    assert (finding.verdict, "At its current weights" in finding.summary) == (verdict, True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_narrow_hidden_layer(seed):
+    """Two hidden units are linear for a few items, and not for all: no sum."""
+    patient = narrow_mlp.build(seed)
+    assert pf.diagnose(patient.model, patient.x1, patient.x2)["additive"].verdict == "ok"

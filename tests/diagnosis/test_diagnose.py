@@ -14,7 +14,7 @@ from torch import nn
 
 import pairfuse as pf
 from pairfuse.diagnosis import report
-from pairfuse.diagnosis.anova import additive_part, crosses_over, rms, rounding, shares
+from pairfuse.diagnosis.anova import additive_part, order_of, rms, rounding, shares
 from pairfuse.diagnosis.probes import PROBES
 from pairfuse.testing import assert_can_learn_same
 
@@ -216,10 +216,10 @@ def test_grids():
     assert torch.allclose(additive_part(row + column), row + column)
     assert shares(row + column).interaction < 1e-12
     assert sum(shares(torch.randn(5, 4, dtype=torch.float64))) == pytest.approx(1)
-    assert not crosses_over((row + column).sigmoid())
+    assert not order_of((row + column).sigmoid()).crosses
     xnor = torch.eye(2, dtype=torch.float64) * 2 - 1
     assert shares(xnor) == (0, 0, 1)
-    assert crosses_over(xnor)
+    assert order_of(xnor).crosses
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -91,3 +91,70 @@ def test_rounding_under_autocast():
     diagnosis = pf.diagnose(SymmetricBilinear(), X1, X2)
     assert diagnosis["asymmetric"].verdict == "ok"
     assert diagnosis["batch-dependence"].verdict == "ok"
+
+
+class OnOneSide(nn.Module):
+    """One encoder for both sides, and something more on one of them."""
+
+    def __init__(self, encoder, more):
+        super().__init__()
+        self.encoder, self.more = encoder, more
+
+    def forward(self, a, b):
+        return (self.more(self.encoder(a)) * self.encoder(b)).sum(1)
+
+
+class Scale(nn.Module):
+    """A diagonal relation, as of DistMult."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8))
+
+    def forward(self, u):
+        return u * self.weight
+
+
+@pytest.mark.parametrize("more", [Scale, lambda: nn.Linear(8, 8)], ids=["relation", "predictor"])
+@pytest.mark.parametrize("items", ["ids", "vectors"])
+def test_one_encoder_and_something_on_one_side(more, items):
+    """No encoders of their own: what makes one embedding makes the other too."""
+    torch.manual_seed(0)
+    encoder = nn.Embedding(50, 8) if items == "ids" else nn.Linear(8, 8)
+    pairs = torch.randint(50, (2, 32)) if items == "ids" else (X1, X2)
+    assert pf.diagnose(OnOneSide(encoder, more()), *pairs)["untied-branches"].verdict == "ok"
+    two = nn.Embedding(50, 8) if items == "ids" else nn.Linear(8, 8)
+    model = lambda a, b: (encoder(a) * two(b)).sum(1)  # noqa: E731
+    assert pf.diagnose(model, *pairs)["untied-branches"].verdict == "warn"
+
+
+def test_two_layers_that_take_turns():
+    """Each side goes through both, so that the scores are symmetric: these are no encoders of their own."""
+    torch.manual_seed(0)
+    encoder, gate, value, head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 1)
+
+    def model(a, b):
+        u, v = encoder(a), encoder(b)
+        return head(gate(u).sigmoid() * value(v).tanh() + gate(v).sigmoid() * value(u).tanh()).squeeze(1)
+
+    assert pf.diagnose(model, X1, X2)["untied-branches"].verdict == "ok"
+
+
+@pytest.mark.parametrize("end", ["clamp", "sigmoid", "fake quantization"])
+@pytest.mark.parametrize("right", [True, False])
+def test_scores_where_the_last_function_is_flat(end, right):
+    """No gradient at these weights, and some at others: the scores are saturated, and nothing is detached."""
+    torch.manual_seed(0)
+    encoder = nn.Linear(8, 8, bias=False)
+    ends = {
+        "clamp": lambda z: z.clamp(0, 1),
+        "sigmoid": torch.sigmoid,
+        "fake quantization": lambda z: torch.fake_quantize_per_tensor_affine(z, 0.05, 0, -128, 127),
+    }
+    scale = nn.Parameter(torch.tensor(1e5))
+    model = lambda a, b: ends[end](scale * (encoder(a) * encoder(b)).sum(1))  # noqa: E731
+    y = ((model(X1, X2) > 0.5) == right).float()
+    finding = pf.diagnose(model, X1, X2, y)["dead-branch"]
+    assert finding.verdict == ("note" if right else "warn")
+    assert "saturated" in finding.summary
+    assert pf.diagnose(lambda a, b: model(a, b).detach(), X1, X2, y)["dead-branch"].verdict == "fail"

@@ -170,6 +170,24 @@ def test_terms_of_another_shape_are_refused(term):
         model.score_embeddings(torch.randn(2, 4), torch.randn(3, 4))
 
 
+def test_a_sum_for_all_features_is_one_feature():
+    """With terms of shape (..., R) alone, all features would be equal: `fuse` and all pairs refuse more than one."""
+
+    class Sums(pf.fusions.Separable):
+        symmetry, xnor, summed = "symmetric", "generic", True
+
+        def left(self, u):
+            return (u,)
+
+        def right(self, v):
+            return (v,)
+
+    model, x = pf.SiameseComparator(torch.nn.Identity(), Sums(4), embedding_dim=4), torch.randn(2, 4)
+    for call in (model, model.score_embeddings, lambda u, v: model.inner_product_form().to_query(u)):
+        with pytest.raises(ValueError, match=r"Sums has out_features=4, .* set self.out_features"):
+            call(x, x)
+
+
 def test_the_algebra_of_a_parent_is_not_used_for_another_fuse():
     """A mix-in or a subclass that overrides `fuse` alone is scored by its own `fuse`, whatever the order of bases."""
 
@@ -178,13 +196,17 @@ def test_the_algebra_of_a_parent_is_not_used_for_another_fuse():
             return 2 * super().fuse(u, v)
 
     class Mixed(Doubling, pf.fusions.Product):
-        pass
+        symmetry, additive, xnor = "symmetric", False, "generic"
 
     class Derived(pf.fusions.SquaredDiff):
+        symmetry, additive, xnor = "symmetric", False, "always"
+
         def fuse(self, u, v):
             return 2 * super().fuse(u, v)
 
     class NewTerms(pf.fusions.SquaredDiff):  # without a fuse of its own: it follows from the terms
+        symmetry, additive, xnor = "none", False, "generic"
+
         def left(self, u):
             return u, None
 
@@ -198,3 +220,90 @@ def test_the_algebra_of_a_parent_is_not_used_for_another_fuse():
         for i in range(5):
             expected = model(u, v[i].expand(3, -1))
             torch.testing.assert_close(model.score_embeddings(u, v)[:, i], expected)
+
+
+class Doubling:
+    def fuse(self, u, v):
+        return 2 * super().fuse(u, v)
+
+
+def overriding(*bases, method="fuse", **facts):
+    """A class that overrides one method, and declares these facts."""
+
+    def other(self, u, v):
+        return getattr(super(cls, self), method)(u, v)
+
+    cls = type("Mine", bases, {method: other, **facts})
+    return cls
+
+
+INHERITED = {
+    "fuse": lambda: overriding(pf.fusions.Product)(3),
+    "forward": lambda: overriding(pf.fusions.AbsDiff, method="forward")(3),
+    "call": lambda: overriding(pf.fusions.Product, method="__call__")(3),
+    "mixin": lambda: type("Mine", (Doubling, pf.fusions.Product), {})(3),
+    "terms": lambda: type("Mine", (pf.fusions.SquaredDiff,), {"left": lambda self, u: (u, u, None)})(3),
+    "option": lambda: overriding(pf.fusions.Bilinear)(3),
+    "grandchild": lambda: type("Mine", (overriding(pf.fusions.Product),), {})(3),
+    "stack": lambda: overriding(pf.fusions.Stack)([pf.fusions.Product(3)]),
+    "preset": lambda: overriding(pf.fusions.InferSent)(3),
+    "symmetrized": lambda: overriding(pf.fusions.Symmetrized)(pf.fusions.NTN(3)),
+    "normalized": lambda: overriding(pf.fusions.PowerNormalized)(pf.fusions.NTN(3)),
+}
+
+
+@pytest.mark.parametrize("build", INHERITED.values(), ids=INHERITED)
+def test_facts_of_a_parent_are_not_believed_of_another_fuse(build):
+    """Else `xnor` or symmetry would be promised of a function that nobody declared it of."""
+    with pytest.raises(TypeError, match=r"Mine must declare `symmetry` .* in the class body that defines fuse"):
+        build()
+
+
+@pytest.mark.parametrize("fact", ["symmetry", "additive", "xnor"])
+def test_each_fact_is_declared_for_the_new_fuse(fact):
+    facts = {name: value for name, value in FACTS.items() if name != fact}
+    with pytest.raises(TypeError, match=f"Mine must declare `{fact}`"):
+        overriding(pf.fusions.Product, **facts)(3)
+
+
+def test_additive_does_not_follow_from_the_terms_of_a_parent():
+    class Terms(pf.fusions.Separable):
+        symmetry, xnor = "none", "never"
+
+        def left(self, u):
+            return (u,)
+
+        def right(self, v):
+            return (None,)
+
+    assert Terms(3).additive
+    with pytest.raises(TypeError, match="Mine must declare `additive`"):
+        overriding(Terms, symmetry="none", xnor="generic")(3)
+
+
+def test_facts_that_are_declared_for_the_new_fuse_hold():
+    """Optional ones that are not have their default, also those that an instance of the parent computes."""
+    mine = overriding(pf.fusions.AbsDiff, **FACTS)(3)
+    assert (mine.translation_invariant, mine.all_feature_means()) == (False, [(0.0, 0.0)] * 3)
+    product = overriding(pf.fusions.Product, **FACTS)(3)
+    assert product.xnor_with_sum is None
+    facts = {"symmetry": "none", "additive": True, "xnor": "never"}
+    for fusion in (
+        overriding(pf.fusions.Stack, **facts)([pf.fusions.Product(3), pf.fusions.Sum(3)]),
+        overriding(pf.fusions.Symmetrized, **facts)(pf.fusions.Product(3)),
+        overriding(pf.fusions.Bilinear, **facts)(3),
+    ):
+        found = fusion.facts()
+        assert (found.symmetry, found.additive, found.xnor) == ("none", True, "never")
+        assert (fusion._balanced, fusion.spans_sum) == (True, False)
+        assert set(fusion.all_feature_means()) == {(0.0, 0.0)}
+
+
+def test_an_abstract_class_may_declare_for_its_children():
+    """It has no `fuse` for which it could have declared the facts instead."""
+    abstract = type("Abstract", (pf.Fusion,), FACTS)
+    child = type("Child", (abstract,), {"fuse": lambda self, u, v: u * v})
+    assert child(3).facts().xnor == "generic"
+    terms = {"left": lambda self, u: (u,), "right": lambda self, v: (v,)}
+    separable = type("Abstract", (pf.fusions.Separable,), {"symmetry": "symmetric", "xnor": "generic"})
+    assert type("Child", (separable,), terms)(3).facts().fast_path

@@ -72,6 +72,17 @@ def test_an_altered_head_is_called(alter):
         assert_equal(model.score_matrix(u, v), paired(model, u, v), 1e-12)
 
 
+@pytest.mark.parametrize("fusion", ["product", "low-rank-bilinear", "ntn"])
+def test_a_class_of_torch_that_is_patched_is_called(fusion, monkeypatch):
+    """As tools that quantize or count do."""
+    forward = nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: 2 * forward(self, x))
+    model = pf.SiameseComparator(nn.Identity(), fusion, "mlp", embedding_dim=4).double().eval()
+    u, v = randn(3, 4), randn(5, 4, seed=1)
+    with torch.no_grad():
+        assert_equal(model.score_matrix(u, v), paired(model, u, v), 1e-12)
+
+
 class CalledOtherwise(nn.Linear):
     def __call__(self, x):
         return 2 * super().__call__(x)

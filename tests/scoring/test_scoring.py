@@ -18,15 +18,7 @@ from scoring_cases import (
 from torch import nn
 
 import pairfuse as pf
-from pairfuse.fusions import (
-    AbsDiff,
-    Bilinear,
-    Diff,
-    Product,
-    SquaredDiff,
-    Stack,
-    Symmetrized,
-)
+from pairfuse.fusions import Diff, SquaredDiff, Stack, Symmetrized
 from pairfuse.heads import split_head
 from pairfuse.scoring import Scorer
 
@@ -193,53 +185,6 @@ def test_no_embeddings_no_scores(fusion, head):
     with torch.no_grad():
         assert model.score_embeddings(randn(0, 3), randn(4, 3)).shape == (0, 4, *outputs)
         assert model.score_embeddings(randn(4, 3), randn(0, 3)).shape == (4, 0, *outputs)
-
-
-class Doubled(Product):
-    def fuse(self, u, v):
-        return 2 * super().fuse(u, v)
-
-
-class CappedDistance(AbsDiff):
-    def fuse(self, u, v):
-        return super().fuse(u, v).clamp(max=0.5)
-
-
-class ForwardToo(Bilinear):
-    def forward(self, u, v):
-        return super().forward(u, v).tanh()
-
-
-class StackAndMore(Stack):
-    def fuse(self, u, v):
-        return super().fuse(u, v).tanh()
-
-
-@pytest.mark.parametrize(
-    "fusion",
-    [
-        Doubled,
-        CappedDistance,
-        ForwardToo,
-        lambda width: StackAndMore([Product(width), AbsDiff(width)]),
-        lambda width: Stack([Doubled(width), AbsDiff(width)]),
-        lambda width: Symmetrized(Doubled(width)),
-    ],
-)
-def test_a_fusion_made_of_another_is_scored_as_itself(fusion):
-    """What its parent knows of all pairs does not hold for a new `fuse`."""
-    model = build(fusion, HEADS["linear"], 3)
-    u, v = randn(3, 3), randn(4, 3, seed=1)
-    with torch.no_grad():
-        assert_equal(model.score_embeddings(u, v), paired(model, u, v), 1e-12)
-
-
-def test_a_patched_fusion_is_scored_as_patched():
-    model = build("product", HEADS["linear"], 3)
-    model.fusion.fuse = lambda u, v: u * v + 1
-    u, v = randn(3, 3), randn(4, 3, seed=1)
-    with torch.no_grad():
-        assert_equal(model.score_embeddings(u, v), paired(model, u, v), 1e-12)
 
 
 def test_backward_hooks_are_called():

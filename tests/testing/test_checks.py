@@ -12,6 +12,7 @@ from wrong_fusions import (
     Broadcasts,
     CentersTheBatch,
     ChangesDtype,
+    Declared,
     Good,
     HiddenRandomness,
     HiddenWeight,
@@ -168,7 +169,7 @@ def test_what_can_be_no_fusion(thing):
         check_fusion(thing)
 
 
-class GatedAtHalf(Good):
+class GatedAtHalf(Declared):
     """Symmetric at its start only."""
 
     symmetry = "none"
@@ -183,7 +184,7 @@ class GatedAtHalf(Good):
         return (u @ self.mix) * v + self.gate * u + (1 - self.gate) * v
 
 
-class Normed(Good):
+class Normed(Declared):
     symmetry, xnor = "none", "always"
 
     def __init__(self, in_features):
@@ -194,7 +195,7 @@ class Normed(Good):
         return (self.layer(u) - v) ** 2
 
 
-class LowRankUpdate(Good):
+class LowRankUpdate(Declared):
     """One factor of zero, as in LoRA, moves after a step."""
 
     symmetry = "none"
@@ -272,6 +273,8 @@ def test_check_fusion_calls_the_fusion_a_bounded_number_of_times():
     calls = 0
 
     class Counted(pf.fusions.NTN):
+        symmetry, additive, xnor = "none", False, "always"
+
         def forward(self, u, v):
             nonlocal calls
             calls += 1
@@ -285,6 +288,8 @@ def test_a_wide_fusion_is_not_called_for_each_of_its_width_squared_rows():
     calls = 0
 
     class Counted(pf.fusions.Product):
+        symmetry, additive, xnor = "symmetric", False, "generic"
+
         def forward(self, u, v):
             nonlocal calls
             calls += 1

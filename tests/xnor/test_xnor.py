@@ -88,6 +88,8 @@ def test_eval_mode_and_no_trace():
     """Dropout would make a margin out of nothing, and BatchNorm would count the call."""
 
     class Noisy(pf.fusions.Concat):
+        symmetry, additive, xnor = "none", True, "never"
+
         def __init__(self, in_features):
             super().__init__(in_features)
             self.layers = torch.nn.Sequential(torch.nn.BatchNorm1d(2 * in_features), torch.nn.Dropout())

@@ -19,9 +19,10 @@ Draw = Literal["identities", "items"]
 class LabelledPairs(Dataset[tuple[Any, Any, Tensor]]):
     """Random pairs of labeled items: `(x1, x2, y)`, where `y` is 1.0 if both items have the same label, else 0.0.
 
-    Pair i depends on `(seed, i)` alone. It is drawn with a generator of its own: no global random state is read or
-    changed, and DataLoader workers and processes agree. A pair is drawn and its two items are read when you ask for it,
-    so `length` costs nothing. For new pairs in every epoch, choose a `length` of many epochs.
+    For given labels and options, pair i depends on `(seed, i)` alone. It is drawn with a generator of its own: no
+    global random state is read or changed, and DataLoader workers and processes agree. A pair is drawn and its two
+    items are read when you ask for it, so `length` costs nothing. For new pairs in every epoch, choose a `length` of
+    many epochs.
 
     Items with the label -1 are unlabeled. They are in no pair, because they may be the same as any other item.
     Identities with one item are in negative pairs only.
@@ -39,7 +40,7 @@ class LabelledPairs(Dataset[tuple[Any, Any, Tensor]]):
         exclude_self: Never pair an item with itself. With `False` the two items of a positive pair are drawn
             independently, so that identities with one item are in positive pairs too. This makes sense for a random
             `transform`, which gives two views of one item.
-        seed: Two data sets of one seed, over the same labels, hold the same pairs.
+        seed: Two data sets of one seed, with the same labels and options, hold the same pairs.
         transform: Called on each item by itself. A random transform draws from its own source of randomness.
 
     Shape:

@@ -40,15 +40,28 @@ def rms(values: Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
-def crosses_over(grid: Tensor, noise: float = 0.0) -> bool:
-    """True if two left items are ordered one way by one right item and the other way by another, or the reverse.
+class Order(NamedTuple):
+    """The order of the items of a grid, beyond noise.
 
-    No never-decreasing function of a sum g + h does that, and XNOR needs it. Differences up to `noise` do not count.
+    Attributes:
+        crosses: True if two left items are ordered one way by one right item and the other way by another, or the
+            reverse. No never-decreasing function of a sum g + h does that, and XNOR needs it.
+        told: How many pairs of left and of right items are ordered by two items of the other side or more.
+        noise: The differences that do not count.
     """
+
+    crosses: bool
+    told: int
+    noise: float
+
+
+def order_of(grid: Tensor, noise: float = 0.0) -> Order:
+    """The order of the items of a grid; differences up to `noise` do not count."""
     noise = max(noise, 1e-6 * float((grid - grid.mean()).abs().max()))
-    return _row_order_changes(grid, noise) or _row_order_changes(grid.T, noise)
-
-
-def _row_order_changes(grid: Tensor, noise: float) -> bool:
-    differences = grid[:, None] - grid[None]  # (n, n, m)
-    return bool(((differences > noise).any(-1) & (differences < -noise).any(-1)).any())
+    crosses, told = False, 0
+    for side in (grid, grid.T):
+        differences = side[:, None] - side[None]  # (n, n, m)
+        above, below = (differences > noise).sum(-1), (differences < -noise).sum(-1)
+        crosses = crosses or bool((above.minimum(below) > 0).any())
+        told += int((above + below >= 2).sum()) // 2
+    return Order(crosses, told, noise)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pairfuse.diagnosis.anova import rms, rounding
-from pairfuse.diagnosis.function_recorder import BOUNDED, PROBABILITIES
-from pairfuse.diagnosis.loss_kind import wants_logits
+from pairfuse.diagnosis.function_recorder import BOUNDED, LOGIT_ACTIVATIONS, PROBABILITIES
+from pairfuse.diagnosis.loss_kind import LossKind, kind_of
 from pairfuse.diagnosis.outputs import Output, coarsest, sums_to_one, to_scores
 from pairfuse.diagnosis.report import Finding
 from pairfuse.diagnosis.runner import ModelRunner
@@ -44,6 +44,8 @@ class Context:
         """Call the model, so that a wrong argument raises before any probe runs, and see what it returns."""
         self.runner.probabilities = self._returns_probabilities() if returns is None else returns == "probabilities"
         self.__dict__.pop("given", None)  # its logits are others now
+        if self.sample.same_kind and not self._takes_swapped_sides():
+            self.sample = self.sample.of_two_kinds()
         _ = self.given, self.grid, self.random
 
     @cached_property
@@ -58,6 +60,9 @@ class Context:
 
     def grid_of(self, of: str) -> Tensor:
         """The grid of another field of `Output`."""
+        last = self.given.final_activation
+        if of == "scores" and not self.runner.probabilities and (last is None or last.name not in LOGIT_ACTIVATIONS):
+            of = "logits"
         return self.grid if of == "logits" else self.runner.score_all(self.sample.left, self.sample.right, of=of)
 
     @cached_property
@@ -90,10 +95,16 @@ class Context:
         """The coarsest floating-point type of weights and results."""
         return coarsest(*(t.dtype for t in [*self.runner.tensors(), self.given.values] if t.is_floating_point()))
 
-    @cached_property
+    @property
     def takes_logits(self) -> bool | None:
         """True if the loss takes logits, False if probabilities, None if neither is known."""
-        return wants_logits(self.loss, tuple(self.given.returned.shape))
+        takes = self.loss_kind.takes
+        return None if takes is None else takes == "logits"
+
+    @cached_property
+    def loss_kind(self) -> LossKind:
+        """What the loss expects."""
+        return kind_of(self.loss, tuple(self.given.returned.shape))
 
     @cached_property
     def drawn(self) -> list[Tensor] | None:
@@ -103,12 +114,12 @@ class Context:
         the draws.
         """
         outputs = [self.given.values]
-        for scale, seed in itertools.product((1, LARGE), range(DRAWS if self.runner.has_module else 0)):
+        for scale, seed in itertools.product((1, LARGE), range(DRAWS if self.redraws else 0)):
             with self.runner.sandbox(), torch.no_grad():
                 self.runner.redraw(scale, seed, last=LARGE)
                 outputs.append(self.runner.score(*self.sample.some_pairs(8)).values)
         enough = sum(bool(values.isfinite().all()) for values in outputs[1:]) >= DRAWS
-        return outputs if enough or not self.runner.weights else None
+        return outputs if enough or not self.redraws else None
 
     @cached_property
     def range(self) -> tuple[float, float]:
@@ -121,12 +132,28 @@ class Context:
     @property
     def returns_distance(self) -> bool:
         """True if no score was seen below 0, whatever the weights, and they are not probabilities."""
-        return self.runner.has_module and not self.runner.probabilities and self.range[0] >= 0 and self.range[1] > 0
+        return self.redraws and not self.runner.probabilities and self.range[0] >= 0 and self.range[1] > 0
+
+    @cached_property
+    def redraws(self) -> bool:
+        """True if other weights can be drawn."""
+        with self.runner.sandbox(), torch.no_grad():
+            return self.runner.redraw(1.0)
 
     @property
     def _finite(self) -> list[Tensor]:
         rows = [values[values.reshape(len(values), -1).isfinite().all(1)] for values in self.drawn or []]
         return [values for values in rows if len(values)]
+
+    def _takes_swapped_sides(self) -> bool:
+        """False if the model raises where the sides are swapped, as with users and items in tables of two sizes."""
+        _ = self.given  # a model that raises for these pairs too has another problem
+        x1, x2 = self.sample.some_pairs()
+        try:
+            self.runner.score(x2, x1)
+        except Exception:
+            return False
+        return True
 
     def _returns_probabilities(self) -> bool:
         activation = self.given.final_activation

@@ -4,12 +4,13 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pairfuse._modes import is_training, set_mode
 from pairfuse.diagnosis.function_recorder import FunctionRecorder
 from pairfuse.diagnosis.module_search import all_modules, find_module, named_weights, unwrapped
 from pairfuse.diagnosis.nudges import Nudges
@@ -21,6 +22,7 @@ from pairfuse.items.batches import Batch, combine, count_items
 QUARTILE, QUARTILE_OF_NORMAL = 0.75, 1.15  # of absolute values, in standard deviations
 CHUNK = 64  # pairs at a time
 NUDGE = 1e-3  # up to so much of each number is taken off, to see how the scores change
+CANNOT = (NotImplementedError, RuntimeError, TypeError, ValueError)  # what classes of tensors raise for what they lack
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -54,7 +56,7 @@ class ModelRunner:
         self.probabilities = False
         self._scripted = _is_scripted(self.call, self.module)
         # A model that is in eval mode now will be put into train mode as a whole.
-        self._training = [part.training or not self.module.training for part in self.module.modules()]
+        self._training = [is_training(part) or not is_training(self.module) for part in self.module.modules()]
         named = named_weights(self.module)
         for name, tensor in [*named.items(), *self.module.named_buffers()]:
             if nn.parameter.is_lazy(tensor):
@@ -97,21 +99,28 @@ class ModelRunner:
         finally:
             self.call, self.module = before
 
-    def redraw(self, scale: float, seed: int = 0, *, last: float | None = None) -> None:
+    def redraw(self, scale: float, seed: int = 0, *, last: float | None = None, biases: float = 1) -> bool:
         """Move every weight, and every buffer but a norm's, by `scale` times its size, or by `scale` from zero.
 
-        The last two, often those of the last layer, move by `last` times their size instead.
+        The last two, often those of the last layer, move by `last` times their size instead. Biases, and what else has
+        one dimension, are multiplied with `biases` then. Weights of a class that cannot be changed, such as quantized
+        ones, stay. Return True if any moved.
         """
         generator = torch.Generator().manual_seed(seed)
         modules = all_modules(self.module)
         buffers = [b for m in modules if not isinstance(m, NORMS) for b in m.buffers(recurse=False)]
-        weights = list(named_weights(self.module).values())
+        weights, moved = list(named_weights(self.module).values()), False
         for index, tensor in enumerate([*weights, *buffers]):
             if tensor.is_floating_point():
-                size = tensor.square().mean().sqrt()
-                noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+                noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
                 far = last if last is not None and len(weights) - 2 <= index < len(weights) else scale
-                tensor.add_(noise * torch.where(size > 0, size, 1.0) * far)
+                with suppress(*CANNOT):
+                    size = tensor.square().mean().sqrt()
+                    tensor.add_(noise.to(tensor) * torch.where(size > 0, size, 1.0) * far)
+                    moved = True
+                    if tensor.ndim < 2:
+                        tensor.mul_(biases)
+        return moved
 
     def score(
         self,
@@ -128,7 +137,7 @@ class ModelRunner:
         A `mode` is active around the call, outside the recorder.
         """
         self.checkpoint()
-        self.module.eval()
+        set_mode(self.module, False)
         for part in trained:
             part.training = True
         recorder = FunctionRecorder() if recorder is None else recorder
@@ -185,12 +194,13 @@ class ModelRunner:
         try:
             with self.sandbox(), torch.no_grad():
                 for weight in [*named_weights(self.module).values(), *self.module.buffers()]:
-                    weight.copy_(nudges.nudged(weight))
+                    with suppress(*CANNOT):
+                        weight.copy_(nudges.nudged(weight))
                 if pairwise:
                     moved = getattr(self.score(left, right, mode=nudges), of).detach().double()
                 else:
                     moved = self.score_all(left, right, of=of, mode=nudges)
-        except Exception:  # such as weights of a class that cannot be changed
+        except Exception:  # such as functions of a class that takes no part in this
             return largest
         changes = (moved.to(scores.device) - scores.double()).nan_to_num(0, 0, 0).abs()
         change = float(changes.flatten().quantile(QUARTILE)) / QUARTILE_OF_NORMAL  # a few pairs may divide by nearly 0

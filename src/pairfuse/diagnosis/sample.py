@@ -1,7 +1,7 @@
 """The pairs that a model is diagnosed on: some of them, their targets, and the different items among them."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,6 +47,10 @@ class Sample:
         same_kind = fit_together(take(x1, [0]), take(x2, [0]))
         return cls(x1, x2, y, targets, same, same_kind, *_different_items(x1, x2, same_kind))
 
+    def of_two_kinds(self) -> "Sample":
+        """The same pairs, whose sides take different kinds of items though these look alike."""
+        return replace(self, same_kind=False, **_different_items(self.x1, self.x2, False)._asdict())
+
     @property
     def rows(self) -> int:
         """How many left items the grid has."""
@@ -90,6 +94,32 @@ def take(x: Batch, index: Any) -> Batch:
     return combine(lambda tensor: tensor[index if isinstance(index, slice) else torch.as_tensor(index)], x)
 
 
+def mixed(x: Batch, count: int) -> Batch:
+    """The first `count` items; where there are fewer, also mixtures, whose numbers are each taken from one of two."""
+    generator = torch.Generator().manual_seed(0)
+    items = count_items("x", x)
+    first, second = (torch.randint(items, (max(count - items, 0),), generator=generator) for _ in range(2))
+
+    def with_mixtures(tensor: Tensor) -> Tensor:
+        a, b = tensor[first], tensor[second]
+        chosen = torch.rand(a.shape, generator=generator).to(a.device) < 0.5
+        return torch.cat([tensor[:count], a.where(chosen, b)])
+
+    return combine(with_mixtures, x)
+
+
+def standardized(x: Batch) -> Batch:
+    """The same items with floating-point tensors of mean 0 and size 1."""
+
+    def of_size_1(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        centered = tensor - tensor.mean(0)
+        return centered / centered.square().mean().sqrt().clamp_min(torch.finfo(tensor.dtype).tiny)
+
+    return combine(of_size_1, x)
+
+
 def cast(x: Batch, dtype: torch.dtype) -> Batch:
     """The same items with floating-point tensors in another type."""
     return combine(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, x)
@@ -107,12 +137,22 @@ def item_key(x: Batch, index: int) -> bytes:
     return b"|".join(part.numpy().tobytes() for part in parts)
 
 
-def _different_items(x1: Batch, x2: Batch, same_kind: bool) -> tuple[Batch, Batch]:
+def different_items(name: str, x: Batch) -> int:
+    """How many of the items of a batch are different."""
+    return len({item_key(x, index) for index in range(count_items(name, x))})
+
+
+class _Items(NamedTuple):
+    left: Batch
+    right: Batch
+
+
+def _different_items(x1: Batch, x2: Batch, same_kind: bool) -> _Items:
     if not same_kind:
-        return take(x1, _first_of_each(x1, "x1")), take(x2, _first_of_each(x2, "x2"))
+        return _Items(take(x1, _first_of_each(x1, "x1")), take(x2, _first_of_each(x2, "x2")))
     both = combine(lambda a, b: torch.stack([a[: 8 * GRID], b[: 8 * GRID]], 1).flatten(0, 1), x1, x2)
     items = take(both, _first_of_each(both, "x1 and x2"))
-    return items, items
+    return _Items(items, items)
 
 
 def _first_of_each(x: Batch, name: str) -> list[int]:

@@ -10,12 +10,17 @@ from pairfuse._layers import apply_linear
 from pairfuse.fusions.facts import Facts, Symmetry, Xnor, check_facts
 from pairfuse.items.batches import expand_pairs
 
+_COMPUTES = ("fuse", "forward", "__call__")
+ABSTRACT: set[type] = {nn.Module}  # classes that leave it to their subclasses what is computed
+_DESCRIBES = ("left", "right", "score_all", "translation_invariant", "_declare")
+
 
 class Fusion(nn.Module):
     """Combine two embeddings into one vector of fused features: `(u, v)` → `fusion(u, v)`.
 
     A subclass declares `symmetry`, `additive` and `xnor`, defines `fuse`, and sets `out_features` if it differs from
-    `in_features`. `SiameseComparator` relies on these facts, and `pairfuse.testing.check_fusion` tests them. If the
+    `in_features`. `SiameseComparator` relies on these facts, and `pairfuse.testing.check_fusion` tests them. A subclass
+    that overrides `fuse` declares its own facts: those of the parent describe another function. If the
     fusion is a sum of products of functions of one side each, derive it from
     [`Separable`][pairfuse.fusions.Separable] instead, which also gives you fast scoring of all pairs.
 
@@ -75,14 +80,18 @@ class Fusion(nn.Module):
     out_features: int
 
     _embedding_size: float = 1.0  # root mean square of the coordinates for which the fusion's own weights are drawn
-    _descriptions: ClassVar[frozenset[str]] = frozenset()
+    _written: ClassVar[dict[str, Any]] = {}  # what the class computes, and what describes it, when it was made
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Record which methods and facts describe the `fuse` of this class; see `knows_fuse`."""
+        """Forget inherited facts that were declared for another `fuse`, and record what describes this one."""
         super().__init_subclass__(**kwargs)
-        depth = min(depth_in(cls, "fuse"), depth_in(cls, "forward"))
-        names = ("left", "right", "score_all", "translation_invariant", "fusions", "_declare")
-        cls._descriptions = frozenset(name for name in names if depth_in(cls, name) <= depth)
+        computed = min(depth_in(cls, name) for name in _COMPUTES)
+        for name, unknown in _UNKNOWN.items():
+            declared = depth_in(cls, name)
+            if computed < declared < len(cls.__mro__) and _computes(cls.__mro__[declared]):
+                setattr(cls, name, unknown)
+        described = [name for name in _DESCRIBES if depth_in(cls, name) <= computed]
+        cls._written = {name: getattr(cls, name) for name in (*_COMPUTES, *described)}
 
     def __init__(self, in_features: int, *, in2_features: int | None = None) -> None:
         super().__init__()
@@ -119,7 +128,7 @@ class Fusion(nn.Module):
         """Apply a linear layer without bias to every pair: `(N, D)`, `(M, D2)` and `(K, F)` → `(N, M, K)`.
 
         By default it calls `fuse` on every pair. Override it if there is a faster kernel. Scorers call it block by
-        block. They ignore it in a subclass that overrides `fuse` or `forward` but not this method.
+        block. They ignore it in a subclass that overrides `forward`, or `fuse` but not this method.
         """
         return apply_linear(self(*expand_pairs(u, v)), weight)  # of (N, M, F)
 
@@ -174,12 +183,36 @@ class Fusion(nn.Module):
         return f"in_features={self.in_features}{in2}, out_features={self.out_features}"
 
 
-def knows_fuse(fusion: Fusion, *names: str) -> bool:
-    """True if a method or fact describes the `fuse` in use: it is defined at or below the class that defines `fuse`.
+ABSTRACT.add(Fusion)
+_FORWARD = Fusion.forward
+# The facts about what a fusion computes, with the values that stand for "not declared".
+_UNKNOWN: dict[str, Any] = {
+    **dict.fromkeys(("symmetry", "additive", "xnor")),
+    **{name: vars(Fusion)[name] for name in ("xnor_with_sum", "spans_sum", "feature_means", "translation_invariant")},
+}
 
-    A subclass or a mix-in that overrides only `fuse` inherits methods that describe its parent's `fuse`.
+
+def knows_fuse(fusion: Fusion, *names: str) -> bool:
+    """True if one of these methods or facts describes what a fusion computes.
+
+    It does if it is defined at or below the class that defines `fuse`, if `forward` is that of `Fusion`, and if none of
+    them was replaced since. A subclass or a mix-in that overrides only `fuse` inherits methods that describe another.
     """
-    return any(name in fusion._descriptions for name in names)
+    cls = type(fusion)
+    own_forward = cls.forward is not _FORWARD or cls.__call__ is not nn.Module.__call__
+    described = [name for name in names if name in cls._written]
+    unchanged = all(getattr(cls, name) is cls._written[name] for name in (*_COMPUTES, *described))
+    return unchanged and not own_forward and len(described) > 0
+
+
+def computes_as(fusion: Fusion, cls: type[Fusion]) -> bool:
+    """True if a fusion computes what the `fuse` in the code of a class does, not that of a subclass or a patch."""
+    return all(getattr(type(fusion), name) is cls._written[name] for name in _COMPUTES)
+
+
+def _computes(cls: type) -> bool:
+    """True if a class, or a parent that is not abstract, defines what it computes."""
+    return any(name in vars(base) for base in cls.__mro__ if base not in ABSTRACT for name in _COMPUTES)
 
 
 def depth_in(cls: type, name: str) -> int:

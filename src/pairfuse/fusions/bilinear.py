@@ -77,7 +77,8 @@ class Bilinear(Separable):
         if symmetric:
             self._require_one_width("symmetric=True")
         self.symmetric = symmetric
-        self.symmetry = "symmetric" if symmetric else "none"
+        if symmetric:
+            self.symmetry = "symmetric"
         self.two_widths = not symmetric
         shape = (self.out_features, *self._sides())
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -147,7 +148,7 @@ class Biaffine(Bilinear):
         torch.Size([8, 16])
     """
 
-    xnor = "always"
+    symmetry, additive, xnor = "none", False, "always"
 
     def __init__(
         self,

@@ -78,7 +78,7 @@ def check_facts(fusion: Any, *, built: bool = True) -> None:
         if name in facts and facts[name] not in values:
             raise TypeError(
                 f"{owner} must declare `{name}` as one of {', '.join(map(repr, values))} "
-                f"in its class body (got {facts[name]!r})"
+                f"in the class body that defines fuse (got {facts[name]!r})"
             )
     xnor, with_sum = facts["xnor"], facts["xnor_with_sum"]
     if with_sum is not None and with_sum not in _XNOR_ORDER:

@@ -39,7 +39,8 @@ class _Projections(Separable):
         if tied:
             self._require_one_width("tied=True")
         self.tied = tied
-        self.symmetry = "symmetric" if tied else "none"
+        if tied:
+            self.symmetry = "symmetric"
         self.two_widths = not tied
         self.left_projection = nn.Linear(self.in_features, projected, device=device, dtype=dtype)
         self.right_projection = None if tied else nn.Linear(self.in2_features, projected, device=device, dtype=dtype)

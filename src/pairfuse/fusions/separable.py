@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from pairfuse._modes import eval_mode
-from pairfuse.fusions.base import Fusion, depth_in, knows_fuse
+from pairfuse.fusions.base import ABSTRACT, Fusion, depth_in, knows_fuse
 
 Terms: TypeAlias = Sequence[Tensor | None]
 
@@ -25,7 +25,7 @@ class Separable(Fusion):
 
     Attributes:
         summed: If True, feature f is the sum of the products over R. Terms are `(..., F, R)`, or `(..., R)` if they are
-            the same for all features. If False, terms are `(..., F)`.
+            the same for all features; with F > 1 at least one is `(..., F, R)`. If False, terms are `(..., F)`.
 
     Examples:
         >>> import torch, pairfuse as pf
@@ -50,6 +50,8 @@ class Separable(Fusion):
         if min(depth_in(cls, "left"), depth_in(cls, "right")) < depth_in(cls, "fuse"):
             cls.fuse = Separable.fuse  # type: ignore[method-assign]
         super().__init_subclass__(**kwargs)
+        if depth_in(cls, "fuse") < min(depth_in(cls, "additive"), depth_in(cls, "left"), depth_in(cls, "right")):
+            cls.additive = None  # type: ignore[assignment]  # the terms describe another `fuse`
 
     def left(self, u: Tensor) -> Terms:
         """Return A_1(u), A_2(u), …: each `(..., F)`, or as for `summed`. None stands for 1."""
@@ -115,3 +117,6 @@ class Separable(Fusion):
     @override
     def fast_path(self) -> bool:
         return knows_fuse(self, "left", "right")
+
+
+ABSTRACT.add(Separable)

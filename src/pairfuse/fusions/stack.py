@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse.fusions.base import Fusion, knows_fuse
+from pairfuse.fusions.base import Fusion, computes_as
 from pairfuse.fusions.facts import Xnor, best_xnor
 
 __all__ = ["Stack"]
@@ -54,7 +54,8 @@ class Stack(Fusion):
         widths = {(part.in_features, part.in2_features) for part in parts}
         if len(widths) > 1:
             raise ValueError(f"Stack expects parts of one (in_features, in2_features), got {sorted(widths)}")
-        self._declare(parts)
+        if "_declare" in self._written:
+            self._declare(parts)
         super().__init__(parts[0].in_features, in2_features=parts[0].in2_features)
         self.out_features = sum(part.out_features for part in parts)
         self.parts = nn.ModuleList(parts)
@@ -83,12 +84,12 @@ class Stack(Fusion):
     @property
     @override
     def _balanced(self) -> bool:
-        return self._all_balanced
+        return self._all_balanced if computes_as(self, Stack) else super()._balanced
 
     @property
     @override
     def fast_path(self) -> bool:
-        return knows_fuse(self, "fusions") and all(part.fast_path for part in self.fusions)
+        return computes_as(self, Stack) and all(part.fast_path for part in self.fusions)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
@@ -96,6 +97,8 @@ class Stack(Fusion):
 
     @override
     def all_feature_means(self) -> list[tuple[float, float]]:
+        if not computes_as(self, Stack):
+            return super().all_feature_means()
         return [feature_means for part in self.fusions for feature_means in part.all_feature_means()]
 
     @override

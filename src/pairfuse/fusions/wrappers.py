@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._checks import check_positive
-from pairfuse.fusions.base import Fusion, knows_fuse
+from pairfuse.fusions.base import Fusion, computes_as
 from pairfuse.fusions.facts import Xnor
 
 __all__ = ["PowerNormalized", "Symmetrized"]
@@ -21,7 +21,8 @@ class _Wrapper(Fusion):
                 f"{name} expects a fusion, got {fusion!r}: build it first, with make_fusion(..., in_features)"
             )
         self.two_widths = fusion.two_widths
-        self._declare(fusion)
+        if "_declare" in self._written:
+            self._declare(fusion)
         super().__init__(fusion.in_features, in2_features=fusion.in2_features)
         self.out_features = fusion.out_features
         self._embedding_size = fusion._embedding_size
@@ -89,7 +90,7 @@ class Symmetrized(_Wrapper):
     @property
     @override
     def fast_path(self) -> bool:
-        return knows_fuse(self, "_declare") and self.fusion.fast_path
+        return computes_as(self, Symmetrized) and self.fusion.fast_path
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
@@ -98,15 +99,15 @@ class Symmetrized(_Wrapper):
 
     @override
     def all_feature_means(self) -> list[tuple[float, float]]:
-        return self.fusion.all_feature_means()
+        return self.fusion.all_feature_means() if computes_as(self, Symmetrized) else super().all_feature_means()
 
 
 class PowerNormalized(_Wrapper):
     r"""Take signed square roots of the features, then divide them by their norm: `z = f · |f|^(−½)`, `z / ‖z‖`.
 
     Use it for products, which grow with the square of the embeddings. It has the symmetry of f and is never additive;
-    values in [−1, 1] with norm 1, 0 where f is 0. It is computed as `f · rsqrt(|f| + eps)`, because the slope of the
-    square root at 0 is infinite.
+    values in [−1, 1], 0 where f is 0, with norm 1 unless f is about as small as `eps`. It is computed as
+    `f · rsqrt(|f| + eps)`, because the slope of the square root at 0 is infinite.
 
     Args:
         fusion: The fusion to normalize, such as `MFB(...)`.

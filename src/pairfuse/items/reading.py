@@ -19,7 +19,9 @@ Items: TypeAlias = Batch | Dataset[Any] | DataLoader[Any]
 - **A data set** is a `Dataset` or `IterableDataset` of torch, or any object with `__getitem__` and `__len__`. It gives
   items, or `(item, label)`.
 - **A `DataLoader`** gives batches of a data set. Results are indexed by position, so it must give all items in order:
-  any sampler other than a `SequentialSampler` is an error.
+  any sampler other than a `SequentialSampler` is an error. A `collate_fn` of your own must keep the order too. pairfuse
+  only counts the items: it cannot see their order in a batch. One that sorts by length, as for `pack_padded_sequence`,
+  makes the indices wrong.
 
 Labels are left out: if a data set or loader gives a tuple or list of two parts, and the second part is one number or
 string for each item (a tensor of shape `(B,)` or `(B, 1)`, or a list of such values), only the first part is an item.

@@ -64,6 +64,12 @@ def factors_of(fusion: Separable, u: Tensor, v: Tensor, weight: Tensor, *, swapp
             a = a if a.ndim == 3 else a[:, None].expand(-1, b.shape[1], -1)
             lefts.append((a * weight[:, None, :, None]).flatten(2))
             rights.append(b.flatten(1))
+    given = [x for side in terms for x in side if x is not None]
+    if fusion.summed and len(weight[0]) > 1 and all(x.ndim == 2 for x in given):
+        raise ValueError(
+            f"{type(fusion).__name__} has out_features={len(weight[0])}, but all its terms have shape (..., R), which "
+            "gives one feature: set self.out_features = 1 in __init__"
+        )
     if not lefts:
         lefts, rights = [u.new_empty(len(weight), u.shape[0], 0)], [v.new_empty(v.shape[0], 0)]
     return Factors(_side_by_side(lefts), _side_by_side(rights)[None], _total(rows), _total(columns))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pairfuse._checks import check_finite, check_tensor
-from pairfuse._layers import is_altered
+from pairfuse._layers import check_initialized, is_altered
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion
 from pairfuse.heads import split_head
@@ -70,6 +70,7 @@ def inner_product_form(
     Raises:
         ValueError: The scores are not inner products.
     """
+    check_initialized("inner_product_form", nn.ModuleList([fusion, head]))
     if not fusion.fast_path:
         raise ValueError(
             f"inner_product_form expects a separable fusion, got {type(fusion).__name__}: a score such as |u − v| "

@@ -10,7 +10,7 @@ from pairfuse._checks import check_logits
 from pairfuse._layers import FEW, apply_linear, is_altered, is_linear
 from pairfuse.fusions import Concat, Fusion, Separable, Stack, Symmetrized
 from pairfuse.fusions.additive import OneSide
-from pairfuse.fusions.base import knows_fuse
+from pairfuse.fusions.base import computes_as, knows_fuse
 from pairfuse.heads import split_head
 from pairfuse.items.batches import expand_pairs
 from pairfuse.scoring.factors import Factors, factors_of, join_factors, score_pairs
@@ -32,15 +32,15 @@ class Leaf(NamedTuple):
 
 def take_apart(fusion: Fusion, weight: Tensor, *, swapped: bool = False) -> list[Leaf]:
     """Write a linear layer on a fusion as a sum of layers on the leaves of its stacks and symmetrized parts."""
-    if isinstance(fusion, Stack) and knows_fuse(fusion, "fusions"):
+    if isinstance(fusion, Stack) and computes_as(fusion, Stack):
         weights = torch.split(weight, [part.out_features for part in fusion.fusions], dim=-1)
         parts = zip(fusion.fusions, weights, strict=True)
         return [leaf for part, w in parts for leaf in take_apart(part, w, swapped=swapped)]
-    if isinstance(fusion, Concat) and knows_fuse(fusion, "left", "right"):  # without the zeros of its terms
+    if isinstance(fusion, Concat) and computes_as(fusion, Concat):  # without the zeros of its terms
         widths = [fusion.in_features, fusion.in2_features]
         sides = zip((True, False), torch.split(weight, widths, dim=-1), strict=True)
         return [Leaf(OneSide(*widths, is_left=is_left), w, swapped) for is_left, w in sides]
-    if isinstance(fusion, Symmetrized) and knows_fuse(fusion, "_declare"):
+    if isinstance(fusion, Symmetrized) and computes_as(fusion, Symmetrized):
         return [leaf for order in (False, True) for leaf in take_apart(fusion.fusion, weight / 2, swapped=order)]
     return [Leaf(fusion, weight, swapped)]
 

@@ -1,17 +1,20 @@
 """Probe `additive`."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pairfuse._modes import set_mode
 from pairfuse.comparator import SiameseComparator
-from pairfuse.diagnosis.anova import additive_part, crosses_over, rms, rounding, shares
+from pairfuse.diagnosis.anova import additive_part, rms, rounding, shares
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.function_recorder import LOGIT_ACTIVATIONS, MONOTONE, FunctionRecorder
 from pairfuse.diagnosis.memorizable import is_memorizable
 from pairfuse.diagnosis.outputs import coarsest
 from pairfuse.diagnosis.probe import Result, Undecided
+from pairfuse.diagnosis.probes.crossing import ENOUGH, SMALL, crosses_here, find_crossing
 from pairfuse.diagnosis.report import Ground
 from pairfuse.diagnosis.sample import cast, take
 from pairfuse.fusions import Fusion
@@ -21,7 +24,8 @@ from pairfuse.xnor import xnor_certificate
 
 SURE = 1000  # times rounding: no additive model leaves that much
 SIDE = 6  # items on either side of the grids at redrawn weights
-SCALES = (10, 3, 1, 0.5, 0.1)  # of the noise on the weights, times their size
+SCALES = ((10, 1.0), (3, SMALL), (1, 1.0), (0.5, 1.0), (0.1, 1.0))  # of the noise on the weights, and of the biases
+NEAR = (0.3, 1.0)  # some steps of training
 DRAWS = 3  # the first so many of these at which the logits are finite
 LEAST = 2
 RESOLVED = 10  # times rounding: the least spread of logits in which a sum can be seen
@@ -33,27 +37,49 @@ CURE = (
 SUM = (
     'Every logit is a sum g(x1) + h(x2), so that f(a, a) + f(b, b) = f(a, b) + f(b, a): it cannot answer "same" (XNOR)'
 )
+ORDER = "No two items ever change their order, whatever they are compared with"
+UNABLE = 'g(x1) + h(x2), which cannot answer "same" (XNOR)'
 Evidence = dict[str, Any]
 
 
 def additive(context: Context) -> Result:
     """Symptom: the loss stays at 0.693 (cross-entropy) or 0.25 (squared error), and the output never leaves 0.5.
 
-    Computation: the logits of all pairs of the items, less row means and column means; what is left is the interaction.
+    Computation: first, whether any two items change their order with what they are compared with, at the current
+    weights. "Same" needs it, and no increasing function of a sum does it, so that such a model is ok. Then, whether the
+    logits are a sum: those of all pairs of the items, less row means and column means; what is left is the interaction.
     A last function that never decreases, such as a sigmoid, is left out. It is confirmed in float64 on 6 × 6 items, at
     the current weights and at weights redrawn around them, near and far, since a branch that starts at zero is additive
-    for a moment only; where the model does not run in float64, in its own type. A `SiameseComparator` of an additive
-    fusion of pairfuse's and a head of torch's affine layers is additive by its algebra, and nothing is measured. Where
-    only probabilities are known, their logits and the probabilities themselves are tested, and then whether two items
-    ever change their order. Threshold: `fail` at 8 units of rounding in the coarsest type on the way, of the numbers
-    that the logits are computed from: a model that was trained to the plateau cancels them. If the logits themselves
-    are no larger than that, and redrawn weights give no answer, the check is undecided. False alarms: a model whose
-    interaction comes with neither its current weights nor redrawn ones, such as a branch that its training loop
-    switches on.
+    for a moment only; where the model does not run in float64, in its own type. Last, for sums inside a function that
+    is not seen, whether two of 8 × 8 items or more change their order at any of 12 sets of redrawn weights; where there
+    are fewer items, mixtures of them are added. A `SiameseComparator` of an additive fusion of pairfuse's and a head of
+    torch's affine layers is additive by its algebra, and nothing is measured. Threshold: `fail` at 8 units of rounding
+    in the coarsest type on the way, of the numbers that the logits are computed from: a model that was trained to the
+    plateau cancels them; and where no two items change their order at any weights, for at least 4 sets at which orders
+    can be told; `warn` where there are fewer, and where it is a sum at the current weights only; a note if it is none
+    at weights near these. If the logits themselves are no larger than rounding, and redrawn weights
+    give no answer, the check is undecided. False alarms: a model whose interaction comes with neither its current
+    weights nor redrawn ones, such as a branch that its training loop switches on.
     """
     model = context.runner.module
     if context.runner.call is model and is_declared_additive(model):
         return _verdict(context, f"{SUM}, whatever the weights.", _declared(context), "proved")
+    if crosses_here(context):
+        evidence = {"share of the variance": shares(context.grid_of("scores")).interaction}
+        return Result("ok", evidence={**evidence, "items change their order": "yes"})
+    try:
+        result: Result | Undecided = _sum(context)
+    except Undecided as reason:
+        result = reason
+    if isinstance(result, Undecided) or result.verdict != "fail":
+        result = _order(context, result) or result
+    if isinstance(result, Undecided):
+        raise result
+    return result
+
+
+def _sum(context: Context) -> Result:
+    """Whether the scores, or the input of a last function that never decreases, are a sum to rounding."""
     activation = context.given.final_activation
     hidden = context.runner.probabilities and (activation is None or activation.name not in MONOTONE)
     evidence: Evidence = {}
@@ -66,7 +92,7 @@ def additive(context: Context) -> Result:
         evidence = {**here.evidence(), "share of the variance": shares(grid).interaction}
         if here.interaction > SURE * here.noise:
             continue
-        if context.runner.has_module:
+        if context.redraws:
             found = _around_these_weights(context, of, evidence)
             if found is not None:
                 return found
@@ -74,13 +100,30 @@ def additive(context: Context) -> Result:
             raise Undecided("the logits differ by little more than rounding: pass module= to examine other weights")
         elif here.is_sum:
             items = f"{context.sample.rows} by {context.sample.columns} items"
-            text = f"{SUM}, to rounding, for all pairs of {items}. Pass module= to verify it at other weights."
-            return _verdict(context, text, evidence, "observed")
-    if hidden:
-        return _crossing(context, evidence)
-    if not evidence:
+            more = "" if context.runner.has_module else " Pass module= to verify it at other weights."
+            return _verdict(context, f"{SUM}, to rounding, for all pairs of {items}.{more}", evidence, "observed")
+    if not evidence and not hidden:
         raise Undecided("some logits are not finite")
     return Result("ok", evidence=evidence)
+
+
+def _order(context: Context, result: Result | Undecided) -> Result | None:
+    """The verdict where no two items change their order; None where two do, or nothing is to be seen."""
+    try:
+        found = find_crossing(context)
+    except Exception:  # such as a model that takes no mixtures of items
+        return None
+    if found.seen:
+        return None
+    if found.draws < ENOUGH:
+        if isinstance(result, Undecided):
+            return None
+        text = f"{ORDER}, at the current weights: the scores are those of an increasing function of a sum {UNABLE}."
+        return Result("note" if context.ranking else "warn", text, advice="" if context.ranking else CURE)
+    text = f"{ORDER}, at the current weights and at {found.draws} sets of random weights, as in an increasing function"
+    evidence = {"sets of random weights": found.draws, "items that change their order": 0}
+    ground: Ground = "verified" if found.double else "observed"
+    return _verdict(context, f"{text} of a sum {UNABLE}.", evidence, ground)
 
 
 class Measured(NamedTuple):
@@ -148,8 +191,9 @@ def _around_these_weights(context: Context, of: str, evidence: Evidence) -> Resu
         coarse = not double and context.precision.itemsize < 4  # so that an interaction may be lost in rounding
         if not (here.resolved and here.is_sum) or coarse or not context.varies:
             return Result("ok", evidence=evidence)
+        _, *near = _interactions(context, of, torch.float64 if double else None, (NEAR,))
         return Result(
-            "warn",
+            "note" if any(other.crosses for other in near) else "warn",
             "At its current weights the model is a sum g(x1) + h(x2); at others it is not.",
             evidence,
             "Right for a branch that starts at zero on purpose. Otherwise look for zero weights, or a dead ReLU, where "
@@ -168,18 +212,20 @@ def _counted(count: int) -> str:
     return {2: "two", 3: "three"}.get(count, str(count))
 
 
-def _interactions(context: Context, of: str, dtype: torch.dtype | None) -> list[Measured]:
+def _interactions(
+    context: Context, of: str, dtype: torch.dtype | None, scales: Sequence[tuple[float, float]] = SCALES
+) -> list[Measured]:
     """The model as it is, and with its weights redrawn, where its logits are finite."""
     left, right = (take(x, slice(SIDE)) for x in (context.sample.left, context.sample.right))
     if dtype is not None:
         left, right = cast(left, dtype), cast(right, dtype)
     held = context.held_precision if dtype is None else dtype
     found: list[Measured] = []
-    for scale in (0, *SCALES):
+    for scale, biases in ((0, 1.0), *scales):
         recorder = FunctionRecorder()
         with context.runner.sandbox(dtype=dtype), torch.no_grad():
             if scale:
-                context.runner.redraw(scale)
+                context.runner.redraw(scale, biases=biases)
             grid = context.runner.score_all(left, right, of=of, recorder=recorder)
             if grid.isfinite().all():
                 found.append(_measure(context, left, right, grid, of, coarsest(held, recorder.precision)))
@@ -196,31 +242,10 @@ def _declared(context: Context) -> Evidence:
     facts = model.fusion.facts()
     evidence = {"fusion": facts.fusion, "additive": facts.additive, "xnor": facts.xnor}
     if model.tied and context.sample.same_kind:
-        model.eval()
+        set_mode(model, False)
         a, b = model._fused_size(model.encode(take(context.sample.left, [0, 1])).detach())
         evidence["certificate"] = str(xnor_certificate(model.fusion, a, b))
     return evidence
-
-
-def _crossing(context: Context, evidence: Evidence) -> Result:
-    """The test that needs no logits, on the probabilities themselves."""
-    grid = context.grid_of("scores")
-    if not grid.isfinite().all():
-        raise Undecided("some scores are not finite")
-    if min(grid.shape) < 4:
-        return Result("ok", evidence=evidence)
-    here = _measure(context, context.sample.left, context.sample.right, grid, "scores", context.precision)
-    if not here.resolved:
-        raise Undecided("the scores differ by little more than rounding")
-    if crosses_over(grid, here.noise):
-        return Result("ok", evidence=evidence)
-    text = (
-        "No two items ever change their order, whatever they are compared with: the scores are those of an increasing "
-        'function of a sum g(x1) + h(x2), which cannot answer "same".'
-    )
-    if context.ranking:
-        return Result("note", f"{text} That is allowed here.", evidence)
-    return Result("warn", text, evidence, CURE)
 
 
 def _verdict(context: Context, text: str, evidence: Evidence, ground: Ground) -> Result:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pairfuse._modes import set_mode
 from pairfuse.comparator import SiameseComparator
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.embeddings import embed, owners
@@ -95,7 +96,7 @@ def _features(context: Context) -> tuple[Fusion, Tensor, bool | None]:
             raise Skip("the two sides have encoders of their own")
         if model.fusion.xnor == "never":
             raise Skip("the fusion declares xnor='never'")
-        model.eval()
+        set_mode(model, False)
         with torch.no_grad():
             return model.fusion, model._fused_size(model.encode(items)).float(), is_monotone_affine(model.head)
     found = embed(context, items, take(items, torch.arange(context.sample.rows).roll(1)))

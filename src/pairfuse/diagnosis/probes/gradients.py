@@ -1,13 +1,21 @@
 """Probes of the gradients: `nan-gradient`, `dead-branch`."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.embeddings import embed
 from pairfuse.diagnosis.probe import OK, Result, Skip
+from pairfuse.diagnosis.probes.xnor_overfit import TRAINED, rightly_answered
 from pairfuse.items.batches import combine, tensors
 
+SMALLER = (0.3, 0.1, 1e-2, 1e-3, 1e-4)  # times the weights
+FLAT = (
+    "Train on logits with nn.BCEWithLogitsLoss, whose gradient does not vanish for wrong answers; make the head's "
+    "weights smaller, or the range of a clamp or a quantization wider."
+)
 DETACHED = "Remove .detach(), .data, torch.no_grad() or a comparison such as p > 0.5, unless a stop-gradient is meant."
 
 
@@ -49,8 +57,9 @@ def dead_branch(context: Context) -> Result:
 
     Computation: with gradients wanted everywhere, what arrives at either side: at its inputs, or at its embedding
     where they are not floating-point numbers. Threshold: none; gradients of exactly 0 for every pair. `fail` where no
-    weight gets a gradient either; a note where that is so on both sides, but not in the head: an encoder kept as it
-    is on purpose. False alarms: a stop-gradient on one side that is meant, as in SimSiam or BYOL.
+    weight gets a gradient either, at smaller weights too; `warn` if some do there, so that these scores are saturated,
+    and a note if most of them are right; also a note where nothing arrives on both sides, but in the head: an encoder
+    kept as it is on purpose. False alarms: a stop-gradient on one side that is meant, as in SimSiam or BYOL.
     """
     weights = list(context.runner.parameters().values())
     scores, sides = _scores_and_sides(context)
@@ -71,13 +80,29 @@ def dead_branch(context: Context) -> Result:
         return OK
     if len(dead) == 2:
         if max(sizes[: len(weights)], default=0.0) == 0:
-            return Result("fail", "No weight of the model gets a gradient.", evidence, DETACHED)
+            return _without_gradients(context, evidence)
         text = "No gradient reaches the encoder from either side: only what comes after it learns."
         return Result("note", text, evidence, "Right for an encoder that is kept as it is.")
     advice = (
         f"{DETACHED} If there is none, look for what multiplies that side by zero: a dead ReLU, an embedding of zeros."
     )
     return Result("warn", f"No gradient reaches {dead[0]}: its encoder learns nothing there.", evidence, advice)
+
+
+def _without_gradients(context: Context, evidence: dict[str, Any]) -> Result:
+    """The verdict where no weight gets a gradient: it may be so at the current weights only, where scores are flat."""
+    for factor in SMALLER:
+        with context.runner.sandbox():
+            weights = list(context.runner.parameters().values())
+            for weight in weights:
+                weight.data *= factor
+            scores = context.runner.score(*context.sample.mixed_pairs(), gradients=True).scores.nan_to_num()
+            found = torch.autograd.grad(scores.square().sum(), weights, allow_unused=True)
+        if any(gradient is not None and gradient.nan_to_num().abs().max() > 0 for gradient in found):
+            right = rightly_answered(context) >= TRAINED
+            text = "No weight gets a gradient from these pairs, at smaller weights some do: the scores are saturated"
+            return Result("note" if right else "warn", f"{text}{', and right' if right else ''}.", evidence, FLAT)
+    return Result("fail", "No weight of the model gets a gradient.", evidence, DETACHED)
 
 
 def _scores_and_sides(context: Context) -> tuple[Tensor, list[list[Tensor]]]:

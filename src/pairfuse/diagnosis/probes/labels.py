@@ -24,10 +24,10 @@ def labels(context: Context) -> Result:
     Computation: the values and the balance of the targets; the AUC of the scores, and the cross-entropy with the
     targets as they are and inverted; whether the given pairs can be memorized with one number for each item:
     that is so unless "same" and "different" alternate along a closed walk through the pairs.
-    Threshold: `fail` for NaN, for values outside [0, 1] where `loss` takes 0 and 1, a `warn` where no loss was given,
-    and `fail` for one value only; `warn` for under 5 % of one, or an AUC significantly under 0.5 while the inverted
-    targets cost 0.5 less, or the scores are distances and the loss takes logits. False alarms: an untrained model may
-    be inverted by chance, but is seldom confident.
+    Threshold: `fail` for NaN, for values outside [0, 1] where `loss` is or calls a cross-entropy, a `warn` where
+    no loss was given, and `fail` for one value only; `warn` for under 5 % of one, or an AUC significantly under 0.5
+    while the inverted targets cost 0.5 less, or the scores are distances and the loss takes logits. False alarms: an
+    untrained model may be inverted by chance, but is seldom confident.
     """
     y, same = context.sample.y, context.sample.same
     if y is None or same is None:

@@ -11,6 +11,7 @@ from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.function_recorder import BOUNDED, PROBABILITIES, FunctionRecorder, same_numbers
 from pairfuse.diagnosis.loss_kind import name_of, wants_log_probabilities
 from pairfuse.diagnosis.probe import OK, Result, Skip, Undecided
+from pairfuse.diagnosis.report import Verdict
 
 ONE_SIGMOID = (
     "Return the plain logit from the model and train with nn.BCEWithLogitsLoss; apply one sigmoid where you need a "
@@ -25,8 +26,11 @@ def double_sigmoid(context: Context) -> Result:
 
     Computation: whether the last sigmoid (or softmax) of the model reads the result of another, seen as the calls are
     made; whether probabilities go into a loss that applies its own, or logits into one that does not, if `loss` is
-    given. A loss is known by its class, or by how its value falls with the scores, weighted and focal ones too.
-    Threshold: none. False alarms: none known where calls are seen; a sigmoid inside a gate does not count.
+    given. A loss is known by its class, or by its calls: a sigmoid of single scores, or a cross-entropy or logarithm of
+    them, weighted, focal and smoothed ones too. A loss whose calls say nothing is judged by how its value falls with
+    the scores. Threshold: none; `warn` at most for a loss that is judged by its values. False alarms: none known where
+    calls are seen. A sigmoid inside a gate does not count, nor one of scores that are multiplied so far that it passes
+    half of [0, 1] or more.
     """
     recorder = FunctionRecorder()
     output = context.runner.score(*context.sample.some_pairs(), recorder=recorder)
@@ -43,10 +47,12 @@ def double_sigmoid(context: Context) -> Result:
     name = name_of(context.loss)
     if context.takes_logits and context.runner.probabilities:
         text = f"The model returns probabilities, and {name} applies a sigmoid or softmax of its own to them."
-        return Result("fail" if seen else "warn", text, evidence, ONE_SIGMOID, "verified" if seen else "observed")
+        sure = seen and context.loss_kind.seen
+        return Result("fail" if sure else "warn", text, evidence, ONE_SIGMOID, "verified" if sure else "observed")
     if context.takes_logits is False and (low < 0 or high > 1):
         text = f"The model returns scores beyond [0, 1], and {name} expects probabilities."
-        return Result("fail", text, evidence, "Train with nn.BCEWithLogitsLoss.")
+        verdict: Verdict = "fail" if context.loss_kind.seen else "warn"
+        return Result(verdict, text, evidence, "Train with nn.BCEWithLogitsLoss.")
     if wants_log_probabilities(context.loss) and high > 0:
         text = f"The model returns scores above 0, and {name} expects logarithms of probabilities."
         return Result("fail", text, evidence, "Train with nn.CrossEntropyLoss, which takes logits.")
@@ -67,7 +73,7 @@ def bounded_output(context: Context) -> Result:
     middle, bounds = (0.5, (LOW, HIGH)) if context.runner.probabilities else (0.0, (-1.0, 1.0))
     within = low >= bounds[0] - SLACK and high <= bounds[1] + SLACK
     one_side = low >= middle - SLACK or high <= middle + SLACK
-    if not (seen or (context.runner.has_module and (within or one_side))):
+    if not (seen or (context.redraws and (within or one_side))):
         return OK
     if context.loss is not None and context.takes_logits is None:
         return OK  # a loss of another kind, for which such scores may be right

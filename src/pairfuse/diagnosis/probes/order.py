@@ -2,9 +2,9 @@
 
 import torch
 
-from pairfuse.diagnosis.anova import rounding
+from pairfuse.diagnosis.anova import rms, rounding
 from pairfuse.diagnosis.context import Context
-from pairfuse.diagnosis.embeddings import embed
+from pairfuse.diagnosis.embeddings import embed, owners
 from pairfuse.diagnosis.probe import OK, Result, Skip
 from pairfuse.diagnosis.sample import take
 from pairfuse.items.batches import count_items
@@ -23,6 +23,8 @@ def pinned_score(context: Context) -> Result:
     """
     if context.loss is not None and context.takes_logits is None:
         raise Skip("the loss is of a kind that may want this")
+    if not context.redraws:
+        raise Skip("no weights are known that could be redrawn")
     size = float(context.grid.nan_to_num().abs().max())
     noise = rounding(context.grid_magnitude, context.held_precision)
     largest = [_largest_of_identical(context)]
@@ -51,8 +53,10 @@ def untied_branches(context: Context) -> Result:
     """Symptom: a model of two encoders learns slowly, and an item is not even "the same" as itself.
 
     Computation: the squared distance between the left and the right embedding of one item, divided by that of two
-    different items. Threshold: `note` above rounding, `warn` above 0.5, where the two embeddings of an item are
-    unrelated. False alarms: two kinds of things of equal shape, such as a photograph and a sketch.
+    different items; and which weights make either embedding. Threshold: `note` above rounding, `warn` above 0.5, where
+    the two embeddings of an item are unrelated; `ok` where one side has no weights that the other does not have too,
+    as where a predictor or a relation follows one encoder on one side only, or if the scores are symmetric. False
+    alarms: two kinds of things of equal shape, such as a photograph and a sketch.
     """
     items = context.sample.left
     found = embed(context, items, take(items, torch.arange(context.sample.rows).roll(1)))
@@ -62,6 +66,12 @@ def untied_branches(context: Context) -> Result:
     own = float((u - v).square().sum(1).mean())
     others = float((u[:, None] - v).square().sum(2)[~torch.eye(len(u), dtype=torch.bool, device=u.device)].mean())
     if own <= 1e-6 * max(others, float(u.square().sum(1).mean())):
+        return OK
+    apart = context.grid - context.grid.T
+    if apart.isfinite().all() and rms(apart) <= rounding(context.grid_magnitude, context.precision):
+        return OK
+    left, right = owners(context)
+    if left and right and (left <= right or right <= left):
         return OK
     evidence = {"distance of an item from itself": own**0.5, "of two items": others**0.5}
     text = "The two sides have encoders of their own, though they take the same kind of item"

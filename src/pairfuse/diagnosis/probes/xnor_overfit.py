@@ -32,7 +32,7 @@ def xnor_overfit(context: Context) -> Result:
         raise Skip("no parameter is trainable")
     if context.returns_distance:
         raise Skip("no score was seen below 0: pass the negative of a distance, with a bias")
-    if (right := _rightly_answered(context)) >= TRAINED:
+    if (right := rightly_answered(context)) >= TRAINED:
         return Result("ok", evidence={"given pairs answered rightly": right})
     x1, x2, y = _quartet(context.sample)
     losses, dtype = [], None
@@ -58,13 +58,14 @@ def xnor_overfit(context: Context) -> Result:
     )
 
 
-def _rightly_answered(context: Context) -> float:
+def rightly_answered(context: Context) -> float:
     """The smaller share of right answers, among the same and among the different of the given pairs."""
     if context.sample.same is None:
         return 0.0
-    logits = context.given.logits.cpu()
+    logits, scores = context.given.logits.cpu(), context.given.scores.cpu()
+    says_same = (scores > 0.5).where(logits.isnan(), logits > 0)  # a probability of 0 or 1 has no logit
     same = context.sample.same[: len(logits)]
-    sides = (logits > 0)[same], (logits <= 0)[~same]
+    sides = says_same[same], ~says_same[~same]
     return min(float(side.double().mean()) if len(side) > 1 else 0.0 for side in sides)
 
 
