@@ -11,7 +11,7 @@ from pairfuse._checks import check_finite, check_targets
 from pairfuse._layers import is_linear, is_plain, layers_of
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Fusion, Stack
-from pairfuse.fusions.base import knows_fuse
+from pairfuse.fusions.base import computes_as
 from pairfuse.heads import START_GAP
 from pairfuse.items.batches import Batch
 from pairfuse.scoring import Scorer
@@ -138,7 +138,7 @@ def _start(owner: str, model: Any, scale: Tensor, score: Score, same: Tensor | N
             return False
         factors = torch.ones_like(last.weight[0], dtype=torch.float64)
         scores = scores.double()
-        if same is not None and isinstance(fusion, Stack) and knows_fuse(fusion, "fusions") and last is model.head:
+        if same is not None and isinstance(fusion, Stack) and computes_as(fusion, Stack) and last is model.head:
             factors, scores = _weigh_parts(fusion, last, score, same)
     factor, middle = _factor_and_middle(scores, same)
     last.weight.copy_(last.weight * (factors * factor))
