@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair
+from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair, refuse_additive
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._layers import check_rows_apart, has_altered_output
 from pairfuse._modes import eval_mode
@@ -26,10 +26,6 @@ from pairfuse.items.batches import (
 from pairfuse.items.reading import Items
 from pairfuse.items.tower import Side, Tower, first_parameter
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
-
-
-class AdditiveComparatorError(ValueError):
-    """An affine head on this fusion cannot answer "same?", usually because the fusion is a sum `g(u) + h(v)`."""
 
 
 class SiameseComparator(StartableHead):
@@ -88,7 +84,7 @@ class SiameseComparator(StartableHead):
         >>> pf.SiameseComparator(nn.Linear(8, 4), "concat")
         Traceback (most recent call last):
             ...
-        pairfuse.comparator.AdditiveComparatorError: Concat with an affine head computes g(u) + h(v), ...
+        pairfuse._assembly.AdditiveComparatorError: Concat with an affine head computes g(u) + h(v), ...
     """
 
     def __init__(
@@ -121,18 +117,8 @@ class SiameseComparator(StartableHead):
         check_module("SiameseComparator", "head", head)
         self.head = head
         self._register_start(named)
-        facts = self.fusion.facts()
-        cannot = facts.additive or (self.tied and facts.xnor == "never")
-        if cannot and self._has_plain_head() and not allow_additive:
-            reason = "computes g(u) + h(v), and no such sum can tell same from different (it is XNOR)"
-            if not facts.additive:
-                reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
-            raise AdditiveComparatorError(
-                f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Use a "
-                "fusion that is not additive, such as fusion='product' or the default, or a head with a hidden layer, "
-                "such as head='mlp'. For a model that is additive on purpose, such as a ranking, pass "
-                "allow_additive=True."
-            )
+        if self._has_plain_head() and not allow_additive:
+            refuse_additive(self.fusion, tied=self.tied)
         check_head(head, self.fusion.out_features)
 
     @property
