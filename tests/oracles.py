@@ -92,7 +92,7 @@ def _ntn(fusion: Any, u: Vector, v: Vector) -> Vector:
 def _quadratic(fusion: Any, u: Vector, v: Vector) -> Vector:
     p, q = exact(fusion.p), exact(fusion.q)
     mixed = [_dot(u, [_dot(row, v) for row in p]), _dot(v, [_dot(row, u) for row in p])]  # P is used symmetrized
-    return [sum(mixed) / 2 + sum((_dot(x, [_dot(row, x) for row in q]) for x in (u, v)), Fraction(0)) / 2]
+    return [(sum(mixed) + sum((_dot(x, [_dot(row, x) for row in q]) for x in (u, v)), Fraction(0))) / (2 * len(u))]
 
 
 def _cosine(fusion: Any, u: Vector, v: Vector) -> Vector:

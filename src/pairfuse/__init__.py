@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pairfuse import data, encoders, fusions, index, losses, xnor
-from pairfuse.comparator import AdditiveComparatorError, SiameseComparator
+from pairfuse._assembly import AdditiveComparatorError
+from pairfuse.comparator import SiameseComparator
 from pairfuse.fusions import Fusion, list_fusions, make_fusion, register_fusion
 from pairfuse.gallery import Gallery
 from pairfuse.xnor import xnor_margin

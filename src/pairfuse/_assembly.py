@@ -10,6 +10,27 @@ from pairfuse.items.batches import Batch, count_items, describe
 from pairfuse.items.tower import Tower, first_parameter, require_width
 
 
+class AdditiveComparatorError(ValueError):
+    """An affine head on this fusion cannot answer "same?", usually because the fusion is a sum `g(u) + h(v)`."""
+
+    __module__ = "pairfuse"  # its public place, which a traceback shows
+
+
+def refuse_additive(fusion: Fusion, *, tied: bool) -> None:
+    """Raise if no affine head on a fusion can tell same from different."""
+    facts = fusion.facts()
+    if not facts.additive and not (tied and facts.xnor == "never"):
+        return
+    reason = "computes g(u) + h(v), and no such sum can tell same from different (it is XNOR)"
+    if not facts.additive:
+        reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
+    raise AdditiveComparatorError(
+        f"{type(fusion).__name__} with an affine head {reason}: the logit would stay at chance. Use a fusion that is "
+        "not additive, such as fusion='product' or the default, or a head with a hidden layer, such as head='mlp'. For "
+        "a model that is additive on purpose, such as a ranking, pass allow_additive=True."
+    )
+
+
 def build_fusion(
     spec: FusionSpec, encoder: nn.Module, right_encoder: nn.Module | None, embedding_dim: int | None
 ) -> Fusion:

@@ -64,6 +64,22 @@ def check_labels(owner: str, labels: Any, items: int | None = None) -> Tensor:
     return found
 
 
+def check_targets(owner: str, y: Any, pairs: int) -> Tensor:
+    """Return targets `(B,)`. Raise unless they are 0 and 1, one for each pair, with at least one of each."""
+    check_tensor(owner, "y", y)
+    if y.shape != (pairs,):
+        raise ValueError(f"{owner} expects y of shape ({pairs},), one target for each pair, got shape {tuple(y.shape)}")
+    if not ((y == 0) | (y == 1)).all():
+        raise ValueError(f"{owner} expects y of 1 (same) and 0 (different), got values from {y.min()} to {y.max()}")
+    same = int(y.sum())
+    if same in (0, pairs):
+        raise ValueError(
+            f"{owner} expects y with same and different pairs, got {same} same and {pairs - same} different ones: pass "
+            "a batch with both, or leave y out"
+        )
+    return y  # type: ignore[no-any-return]
+
+
 def check_module(owner: str, argument: str, value: Any) -> None:
     """Raise unless `value` is a module. A class, a function or the name of a model is not."""
     if not isinstance(value, nn.Module):

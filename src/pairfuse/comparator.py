@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair
+from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair, refuse_additive
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._layers import check_rows_apart, has_altered_output
 from pairfuse._modes import eval_mode
+from pairfuse._starting import StartableHead
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.gallery import Gallery, as_gallery, as_queries, count, encode_items, make_scorer, squeeze_single_output
 from pairfuse.heads import check_head, is_monotone_affine, make_head, warn_of_probabilities
@@ -27,11 +28,7 @@ from pairfuse.items.tower import Side, Tower, first_parameter
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 
-class AdditiveComparatorError(ValueError):
-    """An affine head on this fusion cannot answer "same?", usually because the fusion is a sum `g(u) + h(v)`."""
-
-
-class SiameseComparator(nn.Module):
+class SiameseComparator(StartableHead):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
@@ -87,7 +84,7 @@ class SiameseComparator(nn.Module):
         >>> pf.SiameseComparator(nn.Linear(8, 4), "concat")
         Traceback (most recent call last):
             ...
-        pairfuse.comparator.AdditiveComparatorError: Concat with an affine head computes g(u) + h(v), ...
+        pairfuse.AdditiveComparatorError: Concat with an affine head computes g(u) + h(v), ...
     """
 
     def __init__(
@@ -114,22 +111,14 @@ class SiameseComparator(nn.Module):
         self.item_ndim = find_item_ndim(encoder, item_ndim)
         self.right_item_ndim = self.item_ndim if right_encoder is None else find_item_ndim(right_encoder, item_ndim)
         self.fusion = build_fusion(fusion, encoder, right_encoder, embedding_dim)
+        named = isinstance(head, str)
         if isinstance(head, str):
             head = make_head(head, self.fusion, tied=self.tied, like=first_parameter(encoder))
         check_module("SiameseComparator", "head", head)
         self.head = head
-        facts = self.fusion.facts()
-        cannot = facts.additive or (self.tied and facts.xnor == "never")
-        if cannot and self._has_plain_head() and not allow_additive:
-            reason = "computes g(u) + h(v), and no such sum can tell same from different (it is XNOR)"
-            if not facts.additive:
-                reason = "and one encoder cannot tell same from different (the fusion's xnor is 'never')"
-            raise AdditiveComparatorError(
-                f"{type(self.fusion).__name__} with an affine head {reason}: the logit would stay at chance. Use a "
-                "fusion that is not additive, such as fusion='product' or the default, or a head with a hidden layer, "
-                "such as head='mlp'. For a model that is additive on purpose, such as a ranking, pass "
-                "allow_additive=True."
-            )
+        self._register_start(named)
+        if self._has_plain_head() and not allow_additive:
+            refuse_additive(self.fusion, tied=self.tied)
         check_head(head, self.fusion.out_features)
 
     @property
@@ -143,6 +132,7 @@ class SiameseComparator(nn.Module):
         return self.tied and self.fusion.symmetry == "symmetric" and not has_altered_output(self.fusion)
 
     @property
+    @override
     def additive(self) -> bool:
         """True if provably no logit can answer "same or different": an additive fusion with an affine head.
 
@@ -159,20 +149,29 @@ class SiameseComparator(nn.Module):
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:
         """Return the logits of pairs, `(B,)` or `(B, K)`."""
-        left, right = self._tower("left"), self._tower("right")
-        single = is_single_pair(left, right, x1, x2)
+        single = is_single_pair(self._tower("left"), self._tower("right"), x1, x2)
         if single:
             x1, x2 = add_batch_dimension(x1), add_batch_dimension(x2)
-        if self.tied and self.joint_pass and fit_together(x1, x2):
-            u, v = left.encode(concatenate(x1, x2), name="x1", given=x1).tensor_split(2)  # each (B, D)
-        else:
-            u, v = left.encode(x1, name="x1"), right.encode(x2, name="x2")  # (B, D), (B, D2)
-        u, v = in_dtype_of(self.fusion, self.head, u, v)
-        logits: Tensor = self.head(self.fusion(u, v))  # (B, K)
+        u, v = self._encode_pairs(x1, x2)
+        logits: Tensor = self.head(self.fusion(self._fused_size(u), self._fused_size(v)))  # (B, K)
         check_logits(logits, u.shape[0])
         if logits.ndim == 2 and logits.shape[1] == 1:
             logits = logits.squeeze(1)  # (B,)
         return logits.squeeze(0) if single else logits
+
+    @override
+    def _encode_pairs(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
+        left, right = self._tower("left"), self._tower("right")
+        if self.tied and self.joint_pass and fit_together(x1, x2):
+            u, v = left.encode(concatenate(x1, x2), name="x1", given=x1).tensor_split(2)  # each (B, D)
+        else:
+            u, v = left.encode(x1, name="x1"), right.encode(x2, name="x2")  # (B, D), (B, D2)
+        return in_dtype_of(self.fusion, self.head, u, v)
+
+    @override
+    def _count_pairs(self, x1: Batch, x2: Batch) -> int:
+        single = is_single_pair(self._tower("left"), self._tower("right"), x1, x2)
+        return 1 if single else count_items("x1", x1)
 
     @torch.no_grad()
     def predict_proba(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:
@@ -376,7 +375,7 @@ class SiameseComparator(nn.Module):
             True
         """
         with eval_mode(self) as model:
-            return inner_product_form(model.fusion, model.head, origin)
+            return inner_product_form(model.fusion, model.head, origin, model.embedding_scale)
 
     def _tower(self, side: Side) -> Tower:
         """Return one side of the comparison, with the current encoder."""

@@ -298,7 +298,9 @@ def make_scorer(
     max_bytes = check_int(owner, "max_bytes", max_bytes)
     check_rows_apart(owner, head)
     check_rows_apart(owner, fusion)
-    return Scorer(fusion, head, u, v, max_bytes=max_bytes, compile=compile, progress=progress)
+    return Scorer(
+        fusion, head, u, v, scale=model.embedding_scale, max_bytes=max_bytes, compile=compile, progress=progress
+    )
 
 
 def squeeze_single_output(scores: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from clinic import (
     faulty_outputs,
     faulty_pairs,
     faulty_plateau,
+    faulty_start,
     healthy_architectures,
     healthy_suspects,
     healthy_training,
@@ -27,6 +28,6 @@ def _cases(*modules: ModuleType) -> list[Case]:
 
 FAULTY = _cases(
     *(faulty_additive, faulty_outputs, faulty_geometry, faulty_gradients, faulty_batch, faulty_pairs, faulty_hidden),
-    faulty_plateau,
+    *(faulty_plateau, faulty_start),
 )
 HEALTHY = _cases(healthy_architectures, healthy_training, healthy_suspects, healthy_unusual)

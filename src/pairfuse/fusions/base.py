@@ -79,6 +79,7 @@ class Fusion(nn.Module):
     in2_features: int
     out_features: int
 
+    _embedding_size: float = 1.0  # root mean square of the coordinates for which the fusion's own weights are drawn
     _written: ClassVar[dict[str, Any]] = {}  # what the class computes, and what describes it, when it was made
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

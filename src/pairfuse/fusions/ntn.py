@@ -55,6 +55,8 @@ class NTN(Fusion):
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         both = self.in_features + self.in2_features
         self.linear = nn.Linear(both, self.out_features, device=device, dtype=dtype)
+        # One step changes D · D2 weights of a form. At unit size it would drive the tanh into saturation.
+        self._embedding_size = (self.in_features * self.in2_features) ** -0.125
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

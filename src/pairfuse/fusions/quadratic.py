@@ -12,15 +12,17 @@ __all__ = ["Quadratic"]
 
 @register_fusion("quadratic")
 class Quadratic(Separable):
-    r"""Learn one symmetric quadratic form of both sides: `uᵀPv + ½ (uᵀQu + vᵀQv)`.
+    r"""Learn one symmetric quadratic form of both sides: `(uᵀPv + ½ (uᵀQu + vᵀQv)) / D`.
 
-    Symmetric; width 1; values unbounded. P and Q are symmetrized: ½ (P + Pᵀ) and ½ (Q + Qᵀ). With Q = −P it is −½ of
-    the squared Mahalanobis distance `(u − v)ᵀ P (u − v)`. The log-likelihood ratio of the two-covariance model (PLDA)
-    has this form too, with another Q. For suitable parameters a linear layer on it can always tell same from
-    different. `2 D²` parameters.
+    Symmetric; width 1; values unbounded. P and Q are symmetrized: ½ (P + Pᵀ) and ½ (Q + Qᵀ). With Q = −P it is
+    −1 / 2D of the squared Mahalanobis distance `(u − v)ᵀ P (u − v)`. The log-likelihood ratio of the two-covariance
+    model (PLDA) has this form too, with another Q. For suitable parameters a linear layer on it can always tell same
+    from different. `2 D²` parameters.
 
-    It starts as the negative squared Euclidean distance divided by D: P = 2/D · 1, Q = −P. Single pairs are scored from
-    `u − v`, so near-duplicates are exact. All pairs are scored from the expanded form, as for `SquaredDiff`.
+    It starts as the negative squared Euclidean distance divided by D: P = 2 · 1, Q = −P. D is not a part of P and Q
+    because a step of an optimizer changes all D² entries, and would overwhelm entries of size 1/D. Single pairs are
+    scored from `u − v`, so near-duplicates are exact. All pairs are scored from the expanded form, as for
+    `SquaredDiff`.
 
     Shape:
         - p, q: `(D, D)`
@@ -32,7 +34,7 @@ class Quadratic(Separable):
         >>> import torch, pairfuse as pf
         >>> fusion = pf.fusions.Quadratic(2)
         >>> fusion(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 4.0]))  # −(4 + 36) / 2
-        tensor([-20.], grad_fn=<UnsqueezeBackward0>)
+        tensor([-20.], grad_fn=<DivBackward0>)
     """
 
     symmetry, additive, xnor = "symmetric", False, "always"
@@ -57,21 +59,23 @@ class Quadratic(Separable):
     def reset_parameters(self) -> None:
         """Set the form to the negative squared distance, divided by D."""
         with torch.no_grad():
-            self.p.zero_().fill_diagonal_(2 / self.in_features)
-            self.q.zero_().fill_diagonal_(-2 / self.in_features)
+            self.p.zero_().fill_diagonal_(2)
+            self.q.zero_().fill_diagonal_(-2)
 
     @override
     def left(self, u: Tensor) -> Terms:
-        return u @ _symmetric(self.p), _form(u, self.q).unsqueeze(-1) / 2, None
+        share = 1 / self.in_features
+        return u @ _symmetric(self.p) * share, _form(u, self.q).unsqueeze(-1) * (share / 2), None
 
     @override
     def right(self, v: Tensor) -> Terms:
-        return v, None, _form(v, self.q).unsqueeze(-1) / 2
+        return v, None, _form(v, self.q).unsqueeze(-1) / (2 * self.in_features)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         rest = self.p + self.q  # 0 for a distance
-        return ((_form(u, rest) + _form(v, rest) - _form(u - v, self.p)) / 2).unsqueeze(-1)
+        forms = _form(u, rest) + _form(v, rest) - _form(u - v, self.p)
+        return forms.unsqueeze(-1) / (2 * self.in_features)
 
 
 def _symmetric(weight: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ class _Wrapper(Fusion):
             self._declare(fusion)
         super().__init__(fusion.in_features, in2_features=fusion.in2_features)
         self.out_features = fusion.out_features
+        self._embedding_size = fusion._embedding_size
         self.fusion = fusion
 
     def _declare(self, fusion: Fusion) -> None:

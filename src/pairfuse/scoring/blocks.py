@@ -45,6 +45,7 @@ class Scorer:
         head: The head.
         u: Left embeddings.
         v: Right embeddings.
+        scale: A number `()` that the embeddings are multiplied by before they are fused; None stands for 1.
         max_bytes: The budget.
         compile: If True, each tile is one compiled kernel.
         progress: If True, a bar shows how many blocks are done.
@@ -57,6 +58,7 @@ class Scorer:
         u: Tensor,
         v: Tensor,
         *,
+        scale: Tensor | None = None,
         max_bytes: int = MAX_BYTES,
         compile: bool = False,
         progress: bool = False,
@@ -74,7 +76,8 @@ class Scorer:
         self.compile = compile
         self.progress = progress
         moves = any(isinstance(part, Fusion) and part.translation_invariant for part in fusion.modules())
-        origin = _middle(v if self._unlimited else _some(v), self.compute_dtype) if moves else None
+        self.scale = scale if scale is None or self._unlimited or scale != 1 else None
+        origin = self._sized(_middle(v if self._unlimited else _some(v), self.compute_dtype)) if moves else None
         self.plan = Plan(fusion, head, origin, split=self.compute_dtype == wide)
 
     def blocks(self, rows: int | None = None, columns: int | None = None) -> Iterator[ScoreBlock]:
@@ -103,7 +106,7 @@ class Scorer:
         return scores
 
     def _block(self, rows: slice, columns: slice) -> Tensor:
-        u, v = self.u[rows].to(self.compute_dtype), self.v[columns].to(self.compute_dtype)
+        u, v = self._sized(self.u[rows]), self._sized(self.v[columns])
         with without_autocast(u.device):
             factors = self.plan.factors(u, v)
             if self._unlimited or u.numel() == 0 or v.numel() == 0 or self._is_one_tile:
@@ -122,6 +125,11 @@ class Scorer:
                     table[at] = scores
         assert table is not None
         return table
+
+    def _sized(self, x: Tensor) -> Tensor:
+        """Return embeddings in the dtype and the size in which they are fused."""
+        x = x.to(self.compute_dtype)
+        return x if self.scale is None else x * self.scale
 
     def _tile(self, u: Tensor, v: Tensor, factors: list[Factors]) -> Tensor | None:
         """Return the scores of a tile; None if it cannot be compiled. Then cut the block again without the compiler."""

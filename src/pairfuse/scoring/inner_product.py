@@ -26,12 +26,14 @@ class InnerProductForm:
         weight: The weight of the head, `(1, F)`.
         constant: The bias of the head, `()`. It does not change the order of the scores.
         origin: The point `(D,)` that is subtracted before squares are computed, or None for 0.
+        scale: The model's `embedding_scale`, by which embeddings and origin are multiplied, or None for 1.
     """
 
     fusion: Fusion
     weight: Tensor
     constant: Tensor
     origin: Tensor | None = None
+    scale: Tensor | None = None
 
     @property
     def features(self) -> int:
@@ -53,12 +55,16 @@ class InnerProductForm:
         return inner_products(self._factors(v.new_empty(0, self.fusion.in_features), v))[1]
 
     def _factors(self, u: Tensor, v: Tensor) -> Factors:
-        leaves = take_apart(self.fusion, self.weight)
-        return join_factors([leaf_factors(leaf, u, v, self.origin) for leaf in leaves])
+        leaves, origin = take_apart(self.fusion, self.weight), self.origin
+        if self.scale is not None:
+            u, v, origin = u * self.scale, v * self.scale, None if origin is None else origin * self.scale
+        return join_factors([leaf_factors(leaf, u, v, origin) for leaf in leaves])
 
 
 @torch.no_grad()
-def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -> InnerProductForm:
+def inner_product_form(
+    fusion: Fusion, head: nn.Module, origin: Tensor | None, scale: Tensor | None = None
+) -> InnerProductForm:
     """Return the scores of a fusion and a head as inner products.
 
     Raises:
@@ -96,7 +102,9 @@ def inner_product_form(fusion: Fusion, head: nn.Module, origin: Tensor | None) -
         check_finite("inner_product_form", origin=origin)
         origin = origin.detach().to(weight)
     constant = weight.new_zeros(()) if split.bias is None else split.bias.detach().to(wide, copy=True).squeeze()
-    return InnerProductForm(fusion, weight, constant, origin)
+    return InnerProductForm(
+        fusion, weight, constant, origin, None if scale is None else scale.detach().to(wide, copy=True)
+    )
 
 
 def _check_side(owner: str, argument: str, x: Tensor, width: int) -> None:

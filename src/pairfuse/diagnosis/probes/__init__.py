@@ -4,6 +4,7 @@ from pairfuse.diagnosis.probe import Probe
 from pairfuse.diagnosis.probes.additive import additive
 from pairfuse.diagnosis.probes.geometry import collapsed_embeddings, product_geometry
 from pairfuse.diagnosis.probes.gradients import dead_branch, nan_gradient
+from pairfuse.diagnosis.probes.head_start import head_start
 from pairfuse.diagnosis.probes.labels import labels
 from pairfuse.diagnosis.probes.loss_fit import bounded_output, broadcast, double_sigmoid
 from pairfuse.diagnosis.probes.modes import batch_dependence, train_eval_gap
@@ -41,5 +42,6 @@ PROBES = (
     Probe("pinned-score", pinned_score, ("one kind of item", "no order", "module"), VARIED),
     Probe("untied-branches", untied_branches, ("one kind of item",), FINITE),
     Probe("asymmetric", asymmetric, ("one kind of item", "no order"), FINITE),
+    Probe("head-start", head_start, ("y", "module", "no order"), ABLE),
     Probe("xnor-overfit", xnor_overfit, ("no order", "module", "parameters"), ABLE, decisive=True),
 )

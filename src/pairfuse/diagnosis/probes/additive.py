@@ -243,7 +243,7 @@ def _declared(context: Context) -> Evidence:
     evidence = {"fusion": facts.fusion, "additive": facts.additive, "xnor": facts.xnor}
     if model.tied and context.sample.same_kind:
         set_mode(model, False)
-        a, b = model.encode(take(context.sample.left, [0, 1])).detach()
+        a, b = model._fused_size(model.encode(take(context.sample.left, [0, 1])).detach())
         evidence["certificate"] = str(xnor_certificate(model.fusion, a, b))
     return evidence
 

@@ -98,7 +98,7 @@ def _features(context: Context) -> tuple[Fusion, Tensor, bool | None]:
             raise Skip("the fusion declares xnor='never'")
         set_mode(model, False)
         with torch.no_grad():
-            return model.fusion, model.encode(items).float(), is_monotone_affine(model.head)
+            return model.fusion, model._fused_size(model.encode(items)).float(), is_monotone_affine(model.head)
     found = embed(context, items, take(items, torch.arange(context.sample.rows).roll(1)))
     if not found.multiplied:
         raise Skip("the model does not multiply two embeddings")
