@@ -10,7 +10,7 @@ from typing_extensions import override
 from pairfuse._checks import check_finite, check_targets
 from pairfuse._layers import is_linear, is_plain, layers_of
 from pairfuse._modes import eval_mode
-from pairfuse.fusions import Fusion, Stack
+from pairfuse.fusions import Cosine, Fusion, Stack
 from pairfuse.fusions.base import computes_as
 from pairfuse.heads import START_GAP
 from pairfuse.items.batches import Batch
@@ -19,6 +19,8 @@ from pairfuse.scoring import Scorer
 Score: TypeAlias = Callable[[Fusion, nn.Module], Tensor]  # the scores of the pairs `(P,)` under a fusion and a head
 
 UNLABELED_SPREAD = 4.0  # between the logits at the 5 % and the 95 % quantile, if there are no targets
+WIDE_SPREAD = 3.0  # standard deviation of the logits for losses that compare them with each other
+WIDE_COSINE = 14.0  # about 1 / 0.07, the temperature of NT-Xent
 LEAST_SPREAD = 0.1  # standard deviation of the logits, if the scores do not separate the pairs or are inverted
 RIDGE = 0.1  # added to the correlations of the parts of a stack
 LARGEST_SEPARATION = 1e3  # of two classes without spread
@@ -69,7 +71,14 @@ def start_from_pairs(owner: str, model: Any, u: Tensor, v: Tensor, y: Tensor | N
 
 @torch.no_grad()
 def start_from_batch(
-    owner: str, model: Any, u: Tensor, labels: Tensor, v: Tensor | None = None, right_labels: Tensor | None = None
+    owner: str,
+    model: Any,
+    u: Tensor,
+    labels: Tensor,
+    v: Tensor | None = None,
+    right_labels: Tensor | None = None,
+    *,
+    calibrated: bool = True,
 ) -> bool:
     """Start the head from all pairs of a batch of labeled embeddings. A loss calls it with its first batch.
 
@@ -82,6 +91,9 @@ def start_from_batch(
         labels: Labels `(N,)`; -1 means unlabeled.
         v: Right embeddings `(M, D2)` of a two-sided batch. By default u, without the pairs of an item with itself.
         right_labels: Labels `(M,)` of v.
+        calibrated: If True, the logits are about calibrated, as after `start_head`. If False, they are spread wide, as
+            losses want it that compare scores with each other: a cosine is multiplied by 14, and the scores of any
+            other fusion get a standard deviation of 3.
 
     Returns:
         False if there are no pairs or all scores are equal. The model is unchanged then.
@@ -103,7 +115,9 @@ def start_from_batch(
     scale = _scale_of(owner, model, u, v)
     same = (labels[:, None] == right_labels)[pairs]
     u, v = u * scale, v * scale
-    return _start(owner, model, scale, lambda f, head: Scorer(f, head, u, v).matrix().squeeze(-1)[pairs], same)
+    return _start(
+        owner, model, scale, lambda f, head: Scorer(f, head, u, v).matrix().squeeze(-1)[pairs], same, calibrated
+    )
 
 
 def _scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
@@ -126,7 +140,7 @@ def _scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
     return scale
 
 
-def _start(owner: str, model: Any, scale: Tensor, score: Score, same: Tensor | None) -> bool:
+def _start(owner: str, model: Any, scale: Tensor, score: Score, same: Tensor | None, calibrated: bool = True) -> bool:
     """Set the scale of the embeddings, and scale and bias of the last layer. Return False if all scores are equal."""
     same = None if same is None or same.all() or not same.any() else same
     last = last_layer(model.head)
@@ -141,6 +155,9 @@ def _start(owner: str, model: Any, scale: Tensor, score: Score, same: Tensor | N
         if same is not None and isinstance(fusion, Stack) and computes_as(fusion, Stack) and last is model.head:
             factors, scores = _weigh_parts(fusion, last, score, same)
     factor, middle = _factor_and_middle(scores, same)
+    if not calibrated:
+        bounded = isinstance(fusion, Cosine) and last is model.head
+        factor = WIDE_COSINE / last.weight.abs().sum() if bounded else WIDE_SPREAD / scores.std()
     last.weight.copy_(last.weight * (factors * factor))
     last.bias.copy_((last.bias - middle) * factor)
     model.embedding_scale.copy_(scale)

@@ -13,7 +13,8 @@ from torch import nn
 import pairfuse as pf
 from pairfuse.losses import AllPairsLoss
 from tests.losses import reference
-from tests.scoring_cases import FUSIONS, HEADS, build
+from tests.scoring_cases import FUSIONS, HEADS
+from tests.scoring_cases import build as build_comparator
 
 OBJECTIVES = {
     "softmax": {"objective": "softmax"},
@@ -24,6 +25,14 @@ OBJECTIVES = {
 WIDTH = 5
 TINY = 6_000  # bytes: a few pairs at a time
 each_objective = pytest.mark.parametrize("options", OBJECTIVES.values(), ids=OBJECTIVES)
+
+
+def build(*args):
+    """A comparator whose head has started, so that the loss leaves it as it is."""
+    model = build_comparator(*args)
+    if model.head_started is not None:
+        model.head_started.fill_(True)
+    return model
 
 
 def batch(items=11, labels=(3, 3, 0, 7, 0, 0, 7, 9, 3, 0, 5), width=WIDTH):
@@ -73,6 +82,42 @@ def test_it_is_a_double_loop(fusion, head, options):
 @pytest.mark.parametrize("head", ["linear", "mlp", "norm first"])
 def test_every_fusion_and_head(fusion, head, options):
     check(build(FUSIONS[fusion], HEADS[head], WIDTH), options, *batch())
+
+
+@each_objective
+@pytest.mark.parametrize("fusion", ["cosine", "product", "symmetric"])
+def test_the_first_batch_starts_the_head(fusion, options):
+    """Once, with a spread that suits the objective; a head that has started stays as it is."""
+    torch.manual_seed(0)
+    model = pf.SiameseComparator(nn.Identity(), fusion, embedding_dim=WIDTH).double()
+    u, labels = batch()
+    u = 0.01 * u
+    loss = AllPairsLoss(model, **options)
+    with torch.no_grad():
+        loss(u, labels)
+    assert not model.head_started
+    loss(u, labels)
+    assert model.head_started
+    others = ~torch.eye(len(u), dtype=torch.bool)
+    scores = model.score_embeddings(u, u)[others]
+    if options["objective"] == "bce":
+        assert scores.std() < 2.5
+    elif fusion == "cosine":
+        assert model.head.weight.item() == pytest.approx(14)
+    else:
+        assert scores.std().item() == pytest.approx(3)
+    state = copy.deepcopy(model.state_dict())
+    loss(u[2:9], labels[2:9])
+    AllPairsLoss(model, **options)(u[2:9], labels[2:9])
+    assert all(torch.equal(x, model.state_dict()[name]) for name, x in state.items())
+
+
+def test_the_start_of_two_encoders_is_from_their_pairs():
+    torch.manual_seed(0)
+    model = pf.SiameseComparator(nn.Linear(4, WIDTH), "product", right_encoder=nn.Linear(6, WIDTH))
+    u, v = model.encode(torch.randn(20, 4)), model.encode(torch.randn(30, 6), side="right")
+    AllPairsLoss(model)(u, torch.arange(20) % 4, v, torch.arange(30) % 4)
+    assert model.score_embeddings(u, v).std().item() == pytest.approx(3)
 
 
 @each_objective

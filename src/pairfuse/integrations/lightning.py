@@ -95,6 +95,7 @@ class ComparatorModule(pytorch.LightningModule):  # type: ignore[misc]
         """Tell the batch sampler the epoch, for new batches."""
         sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self.current_epoch)
 
     def _step(self, name: str, batch: Any) -> Tensor:
         assert self.loss is not None

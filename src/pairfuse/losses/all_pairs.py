@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from pairfuse._checks import check_int, check_like, check_positive, check_tensor, unknown_name
 from pairfuse._layers import check_rows_apart
+from pairfuse._starting import start_from_batch, wants_start
 from pairfuse.comparator import SiameseComparator
 from pairfuse.items.tower import first_parameter
 from pairfuse.losses.objectives import OBJECTIVES
@@ -36,6 +37,11 @@ class AllPairsLoss(nn.Module):
       negatives with `s_ip − margin < s_in < s_ip` count.
     - `"bce"`: binary cross-entropy on the scores as logits. Half of the loss is the mean over all positive pairs, the
       other half the mean over all negative pairs.
+
+    With the first batch that has gradients, the loss starts a head that was made by name, as `model.start_head` does:
+    it scales the embeddings to unit size and centers the logits. For `"bce"` they are about calibrated. For the other
+    two they are spread wide: a cosine is multiplied by 14, other scores get a standard deviation of 3. A head that has
+    started before stays as it is.
 
     The scores stay logits of "the same", but only `"bce"` trains them as probabilities. After the other two, choose a
     threshold on data.
@@ -120,6 +126,7 @@ class AllPairsLoss(nn.Module):
         self.negatives = negatives or "all"
         self.max_bytes = check_int("AllPairsLoss", "max_bytes", max_bytes)
         self.distributed = distributed
+        self._is_first = True  # the head may have to start
 
     @override
     def forward(
@@ -137,6 +144,7 @@ class AllPairsLoss(nn.Module):
         if self.distributed:
             return self._over_processes(embeddings, labels, embeddings2, labels2)
         batch = self._check(embeddings, labels, embeddings2, labels2)
+        self._start(batch, batch.u)
         total, count = self._reduce(batch, len(batch.u))
         return _divide(total, count)
 
@@ -157,6 +165,8 @@ class AllPairsLoss(nn.Module):
             v=gather(batch.v.to(torch.promote_types(batch.v.dtype, torch.float32)), sizes.right),
             labels2=labels if batch.one_set else gather(batch.labels2, sizes.right),
         )
+        if self._is_first:
+            self._start(batch, batch.v if batch.one_set and self.model.tied else gather(batch.u.detach(), sizes.left))
         total, count = self._reduce(batch, max(sizes.left))
         return sum_with_averaged_gradients(_divide(total, None if count is None else sum_of_all(count)))
 
@@ -197,9 +207,18 @@ class AllPairsLoss(nn.Module):
             return objective.share(pairs, scores, slice(first + rows.start, first + rows.stop))
 
         model = self.model
-        return reduce_all_pairs(
-            model.fusion, model.head, batch.u, batch.v, term, objective, max_bytes=self.max_bytes, most=most
-        )
+        u = model._fused_size(batch.u)
+        v = u if batch.v is batch.u else model._fused_size(batch.v)
+        return reduce_all_pairs(model.fusion, model.head, u, v, term, objective, max_bytes=self.max_bytes, most=most)
+
+    def _start(self, batch: "_Batch", u: Tensor) -> None:
+        """Start the head from the first batch that is trained on, given the left embeddings of all processes."""
+        if self._is_first and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._is_first = False
+            if wants_start(self.model):
+                two = () if batch.one_set and self.model.tied else (batch.v, batch.labels2)
+                calibrated = self.objective == "bce"
+                start_from_batch("AllPairsLoss", self.model, u, batch.labels, *two, calibrated=calibrated)
 
     @override
     def extra_repr(self) -> str:
