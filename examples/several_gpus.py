@@ -1,7 +1,8 @@
 """Train a comparison on several GPUs, or in several processes, with PyTorch's DistributedDataParallel.
 
-Every process trains on its share of each batch and searches for its share of the queries. Process 0 prints. Without a
-GPU the processes run on the CPU, so you can try the script anywhere.
+Every process encodes a batch of its own and compares it with the batches of all others: the loss is that of one process
+with all these items. Then every process searches for its share of the queries. Process 0 prints. Without a GPU
+the processes run on the CPU, so you can try the script anywhere.
 
     torchrun --nproc-per-node 2 examples/several_gpus.py
     python examples/several_gpus.py
@@ -14,11 +15,11 @@ import torch.distributed as dist
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import pairfuse as pf
 
-EPOCHS, PAIRS, BATCH = 20, 4096, 256  # pairs in total, and per step over all processes
+EPOCHS, ITEMS = 10, 16  # items of each digit in a batch, over all processes
 
 
 def start() -> torch.device:
@@ -33,33 +34,34 @@ def start() -> torch.device:
     return device
 
 
-def draw_pairs(images: Tensor, digits: Tensor) -> TensorDataset:
-    """Draw as many same as different pairs. All processes draw the same pairs, because the seed is fixed."""
-    generator = torch.Generator().manual_seed(0)
-    i, j = torch.randint(len(digits), (2, 20 * PAIRS), generator=generator)
-    same = digits[i] == digits[j]
-    kept = torch.cat([(same & (i != j)).nonzero()[: PAIRS // 2, 0], (~same).nonzero()[: PAIRS // 2, 0]])
-    return TensorDataset(images[i[kept]], images[j[kept]], same[kept].float())
+class Step(nn.Module):
+    """What DistributedDataParallel wraps: a module whose forward encodes and returns the loss."""
+
+    def __init__(self, model: pf.SiameseComparator) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = pf.losses.AllPairsLoss(model, distributed=True)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of a batch, of which each process passes its share."""
+        return self.loss(self.model.encode(x), labels)  # type: ignore[no-any-return]
 
 
-def train(model: nn.Module, pairs: TensorDataset, device: torch.device) -> float:
-    """Train with a plain loop; the sampler gives each process its share. Return the mean loss of the last epoch."""
-    sampler: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(pairs, shuffle=True)
-    loader = DataLoader(pairs, batch_size=BATCH // dist.get_world_size(), sampler=sampler)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    loss_function = nn.BCEWithLogitsLoss()
-    mean = torch.zeros((), device=device)
+def train(model: pf.SiameseComparator, images: Tensor, digits: Tensor, device: torch.device) -> float:
+    """Train with a plain loop. Return the last loss, which is the same number in all processes."""
+    batches = pf.data.IdentityBatchSampler(digits, identities=10, items=ITEMS // dist.get_world_size())
+    loader = DataLoader(TensorDataset(images, digits), batch_sampler=batches)  # each process gets its own batches
+    step = DistributedDataParallel(Step(model))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    loss = torch.zeros(())
     for epoch in range(EPOCHS):
-        sampler.set_epoch(epoch)  # without this, every epoch has the same order
-        mean.zero_()
-        for x1, x2, y in loader:
-            loss = loss_function(model(x1.to(device), x2.to(device)), y.to(device))
+        batches.set_epoch(epoch)
+        for x, labels in loader:
+            loss = step(x.to(device), labels.to(device))
             optimizer.zero_grad()
             loss.backward()  # the gradients are averaged over the processes here
             optimizer.step()
-            mean += loss.detach() / len(loader)
-    dist.all_reduce(mean)
-    return mean.item() / dist.get_world_size()
+    return loss.item()
 
 
 def search(model: pf.SiameseComparator, queries: Tensor, gallery: Tensor) -> Tensor:
@@ -77,8 +79,8 @@ def main() -> None:
     data = load_digits()
     images, digits = torch.tensor(data.data, dtype=torch.float32) / 16, torch.tensor(data.target)
     encoder = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32))
-    model = pf.SiameseComparator(encoder, "product").to(device)
-    loss = train(DistributedDataParallel(model), draw_pairs(images[:1200], digits[:1200]), device)
+    model = pf.SiameseComparator(encoder, "cosine").to(device)
+    loss = train(model, images[:1200], digits[:1200], device)
     found = search(model, images[1200:].to(device), images[:1200].to(device))
     right = (digits[found].mode(dim=1).values == digits[1200:]).float().mean()
     if dist.get_rank() == 0:
