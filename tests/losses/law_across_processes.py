@@ -24,6 +24,7 @@ from pairfuse.losses import AllPairsLoss
 ITEMS, WIDTH, DIM = 23, 6, 5
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
 OBJECTIVES = [
+    {"objective": "neighbors"},
     {"objective": "softmax"},
     {"objective": "margin", "margin": 0.5},
     {"objective": "margin", "negatives": "semi-hard"},

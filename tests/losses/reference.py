@@ -20,6 +20,10 @@ def loss(scores, labels, labels2, *, one_set, objective, margin=1.0, negatives="
         softplus = torch.nn.functional.softplus
         positive, negative = ([score for row in rows for score in row] for rows in (same, different))
         return (softplus(-torch.stack(positive)).mean() + softplus(torch.stack(negative)).mean()) / 2
+    if objective == "neighbors":
+        average = torch.stack([score for row in different for score in row]).exp().sum() / n
+        together = [torch.stack(row).exp().sum() for row in same if row]
+        return torch.stack([-(p / (p + average)).log() for p in together]).mean()
     if objective == "softmax":
         terms = [torch.stack([p, *q]).logsumexp(0) - p for ps, q in zip(same, different, strict=True) for p in ps]
         return torch.stack(terms).mean()

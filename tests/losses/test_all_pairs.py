@@ -17,6 +17,7 @@ from tests.scoring_cases import FUSIONS, HEADS
 from tests.scoring_cases import build as build_comparator
 
 OBJECTIVES = {
+    "neighbors": {"objective": "neighbors"},
     "softmax": {"objective": "softmax"},
     "margin": {"objective": "margin", "margin": 0.3},
     "semi-hard": {"objective": "margin", "margin": 0.7, "negatives": "semi-hard"},
@@ -193,7 +194,7 @@ def test_it_trains_through_the_model():
     assert list(loss.parameters()) == []
     assert loss.state_dict() == {}
     x, labels = torch.randn(12, 8), torch.arange(12) // 3
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     values = []
     for _ in range(20):
         optimizer.zero_grad()
@@ -272,6 +273,11 @@ def test_hooks_of_parameters_see_the_whole_gradient_once():
     AllPairsLoss(model, max_bytes=smallest_budget(model, u, labels))(u, labels).backward()
     assert len(seen) == 1
     torch.testing.assert_close(seen[0], model.head.weight.grad)
+
+
+@pytest.mark.parametrize(("fusion", "objective"), [("cosine", "neighbors"), ("product", "softmax")])
+def test_the_default_objective(fusion, objective):
+    assert AllPairsLoss(pf.SiameseComparator(nn.Linear(8, 4), fusion)).objective == objective
 
 
 def test_what_it_prints():

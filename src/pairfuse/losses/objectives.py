@@ -1,5 +1,6 @@
 """What the scores of some rows of the score matrix contribute to a loss."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,20 +11,32 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse.losses.pairs import Pairs, make_pairs
+from pairfuse.losses.processes import gather
 from pairfuse.scoring.reduction import Share, Term
 
 
 class Objective(ABC):
-    """What the scores of some anchors contribute to a loss."""
+    """What the scores of some anchors contribute to a loss.
+
+    Attributes:
+        summary_width: How many numbers about each anchor must be known before any share is: 0 for most objectives.
+    """
+
+    summary_width = 0
 
     @abstractmethod
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
-        """Return the share of some rows of the score matrix, `(n, M)`."""
+    def share(self, pairs: Pairs, scores: Tensor, rows: slice, summary: Tensor) -> Share:
+        """Return the share of some rows of the score matrix, `(n, M)`, given the summary of all rows."""
+
+    def summarize(self, pairs: Pairs, scores: Tensor, rows: slice) -> Tensor:
+        """Return the summary of some rows, `(n, summary_width)`."""
+        return scores.new_empty(len(scores), 0)
 
     def sample(self, scores: Tensor) -> Term:
         """Return a term for scores of this shape, to measure its memory: positive pairs only, which take the most."""
         sides = (torch.zeros(size, dtype=torch.int64, device=scores.device) for size in scores.shape)
-        return partial(self.share, make_pairs(*sides, one_set=False)._replace(one_set=True))
+        pairs = make_pairs(*sides, one_set=False)._replace(one_set=True)
+        return partial(self.share, pairs, summary=scores.new_zeros(len(scores), self.summary_width))
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,7 @@ class BalancedBCE(Objective):
     """Binary cross-entropy, half of it over the positive pairs and half over the negative ones."""
 
     @override
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
+    def share(self, pairs: Pairs, scores: Tensor, rows: slice, summary: Tensor) -> Share:
         same = pairs.is_same(rows)
         for_positive, for_negative = (
             0.5 / count.sum().clamp(min=1).to(scores.dtype) for count in (pairs.positives, pairs.negatives)
@@ -45,11 +58,48 @@ class BalancedBCE(Objective):
 
 
 @dataclass(frozen=True)
+class Neighbors(Objective):
+    """The log-likelihood of an anchor's positive partners together among themselves and an average anchor's negatives.
+
+    Its gradient by a score depends on all scores, but only through two sums of exponentials for each anchor.
+    """
+
+    summary_width = 2
+
+    @override
+    def summarize(self, pairs: Pairs, scores: Tensor, rows: slice) -> Tensor:
+        same, itself = pairs.is_same(rows), pairs.is_self(rows)
+        negative = scores.masked_fill(same, -torch.inf).logsumexp(1)
+        positive = scores.masked_fill(~same if itself is None else ~same | itself, -torch.inf).logsumexp(1)
+        return torch.stack([negative, positive], 1)
+
+    @torch.no_grad()
+    def _weigh(self, pairs: Pairs, scores: Tensor, rows: slice, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradient by each score, and the share of the loss."""
+        anchors = pairs.positives > 0
+        of_negatives = summary[:, 0].logsumexp(0)
+        gaps = (of_negatives - math.log(len(summary)) - summary[:, 1]).masked_fill(~anchors, -torch.inf)
+        pull = gaps.sigmoid() / anchors.sum()
+        positive = pull[rows, None] * (scores - summary[rows, 1:]).exp()
+        same, itself = pairs.is_same(rows), pairs.is_self(rows)
+        weights = torch.where(same, -positive, pull.sum() * (scores - of_negatives).exp())
+        if itself is not None:
+            weights.masked_fill_(itself, 0)
+        return weights, nn.functional.softplus(gaps[rows]).sum() / anchors.sum()
+
+    @override
+    def share(self, pairs: Pairs, scores: Tensor, rows: slice, summary: Tensor) -> Share:
+        weights, value = self._weigh(pairs, scores, rows, summary)
+        weighted = (weights * scores).sum()
+        return Share(weighted + (value - weighted.detach()))
+
+
+@dataclass(frozen=True)
 class Softmax(Objective):
     """The log-likelihood of each positive partner of an anchor among itself and all negative ones."""
 
     @override
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
+    def share(self, pairs: Pairs, scores: Tensor, rows: slice, summary: Tensor) -> Share:
         columns, meant = pairs.partners(rows)  # (n, P)
         negatives = scores.masked_fill(pairs.is_same(rows), -torch.inf).logsumexp(1, keepdim=True)
         negatives = negatives.clamp(min=torch.finfo(scores.dtype).min)  # of an anchor without any
@@ -65,7 +115,7 @@ class Triplets(Objective):
     semi_hard: bool
 
     @override
-    def share(self, pairs: Pairs, scores: Tensor, rows: slice) -> Share:
+    def share(self, pairs: Pairs, scores: Tensor, rows: slice, summary: Tensor) -> Share:
         with torch.no_grad():
             weights, count = self._weigh(pairs, scores, rows)
         return Share((weights * scores).sum() + self.margin * count.to(scores.dtype), count)
@@ -98,7 +148,41 @@ def _count_by_rank(reached: Tensor, ranks: int) -> Tensor:
     return histogram.flip(1).cumsum(1).flip(1)[:, 1:]
 
 
+class Rows:
+    """The rows of the score matrix that this process has, as `reduce_all_pairs` wants them.
+
+    Args:
+        objective: What the rows contribute to.
+        pairs: Which pairs are positive, for the rows of all processes.
+        rows: Which of them are here.
+        sizes: How many each process has; None for a single process.
+    """
+
+    def __init__(self, objective: Objective, pairs: Pairs, rows: slice, sizes: list[int] | None) -> None:
+        self.objective, self.pairs, self.first, self.sizes = objective, pairs, rows.start, sizes
+        self.sampled, self.looks = objective, objective.summary_width > 0
+        self.summary = torch.empty(rows.stop - rows.start, objective.summary_width, device=pairs.labels.device)
+
+    def look(self, scores: Tensor, rows: slice) -> None:
+        """Summarize some rows."""
+        self.summary = self.summary.to(scores.dtype)
+        self.summary[rows] = self.objective.summarize(self.pairs, scores, self._among_all(rows))
+
+    def finish_look(self) -> None:
+        """Gather the summaries of all rows."""
+        if self.sizes is not None:
+            self.summary = gather(self.summary, self.sizes)
+
+    def share(self, scores: Tensor, rows: slice) -> Share:
+        """Return the share of some rows."""
+        return self.objective.share(self.pairs, scores, self._among_all(rows), self.summary)
+
+    def _among_all(self, rows: slice) -> slice:
+        return slice(self.first + rows.start, self.first + rows.stop)
+
+
 OBJECTIVES: dict[str, Callable[[float, str], Objective]] = {
+    "neighbors": lambda margin, negatives: Neighbors(),
     "softmax": lambda margin, negatives: Softmax(),
     "margin": lambda margin, negatives: Triplets(margin, negatives == "semi-hard"),
     "bce": lambda margin, negatives: BalancedBCE(),

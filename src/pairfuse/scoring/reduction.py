@@ -42,13 +42,31 @@ class Sampled(Hashable, Protocol):
         """Return a term for scores of this shape that takes the most memory."""
 
 
+class Reduction(Protocol):
+    """The shares of the rows of a score matrix, which may need a first look at all scores."""
+
+    looks: bool
+
+    @property
+    def sampled(self) -> Sampled:
+        """What to measure."""
+
+    def look(self, scores: Tensor, rows: slice) -> None:
+        """Note what must be known about some rows before any share is, without gradients."""
+
+    def finish_look(self) -> None:
+        """Put together what was noted about all rows."""
+
+    def share(self, scores: Tensor, rows: slice) -> Share:
+        """Return the share of some rows."""
+
+
 def reduce_all_pairs(
     fusion: nn.Module,
     head: nn.Module,
     u: Tensor,
     v: Tensor,
-    term: Term,
-    sampled: Sampled,
+    reduction: Reduction,
     *,
     max_bytes: int = MAX_BYTES,
     most: int | None = None,
@@ -64,8 +82,7 @@ def reduce_all_pairs(
         head: The head, with one output.
         u: Left embeddings `(N, D)`.
         v: Right embeddings `(M, D2)`.
-        term: The share of some rows.
-        sampled: Gives a term for a few scores, to measure memory.
+        reduction: The shares of the rows.
         max_bytes: Memory for factors and scores, besides the gradients themselves.
         most: The number of rows to decide by whether everything fits; by default N. Processes that share a batch
             must decide alike.
@@ -82,11 +99,11 @@ def reduce_all_pairs(
         u = u.to(scorer.compute_dtype)
         v = u if one_set else v.to(scorer.compute_dtype)
         if scorer.is_traced or len(u) == 0:
-            return _whole(scorer, term)
+            return _whole(scorer, reduction)
         most = len(u) if most is None else most
-        footprints = measure(scorer.plan, u[:0].detach(), v[:0].detach(), _Steps(sampled, scorer.gradients))
+        footprints = measure(scorer.plan, u[:0].detach(), v[:0].detach(), _Steps(reduction.sampled, scorer.gradients))
         if _bytes(footprints[:2], most, len(v)) <= max_bytes:
-            return _whole(scorer, term)
+            return _whole(scorer, reduction)
         reason = depends_on_batch(fusion, head)
         if reason is not None:
             raise ValueError(
@@ -96,15 +113,28 @@ def reduce_all_pairs(
             )
         sizes = _tile_sizes(footprints, len(u), len(v), max_bytes, on_cpu=u.device.type == "cpu")
         parameters = [x for x in {*fusion.parameters(), *head.parameters()} if x.requires_grad]
-        walk = partial(_walk, scorer.plan, term, sizes)
+        if reduction.looks:
+            with torch.no_grad():
+                _walk(scorer.plan, partial(_look, reduction), sizes, u, None if one_set else v, [])
+            reduction.finish_look()
+        walk = partial(_walk, scorer.plan, reduction.share, sizes)
         if scorer.gradients:
             total, terms = _Tiled.apply(walk, u, None if one_set else v, *parameters)
             return Share(total, terms)
         return walk(u, None if one_set else v, []).share
 
 
-def _whole(scorer: Scorer, term: Term) -> Share:
-    return term(_single(scorer.matrix()), slice(0, len(scorer.u)))
+def _whole(scorer: Scorer, reduction: Reduction) -> Share:
+    scores, rows = _single(scorer.matrix()), slice(0, len(scorer.u))
+    if reduction.looks:
+        reduction.look(scores.detach(), rows)
+        reduction.finish_look()
+    return reduction.share(scores, rows)
+
+
+def _look(reduction: Reduction, scores: Tensor, rows: slice) -> Share:
+    reduction.look(scores, rows)
+    return Share(scores.new_zeros(()))
 
 
 def _single(scores: Tensor) -> Tensor:
