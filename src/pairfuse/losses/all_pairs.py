@@ -61,9 +61,9 @@ class AllPairsLoss(nn.Module):
 
     Args:
         model: The comparator; its head must have one output.
-        objective: `"neighbors"`, `"softmax"`, `"margin"` or `"bce"`. By default `"neighbors"` for the fusion `"cosine"`,
-            which was the best on the whole in a benchmark on unseen identities, and `"softmax"` for all others: their
-            scores have no bounds, and then a few large ones can outweigh all other negative pairs of the batch.
+        objective: `"neighbors"`, `"softmax"`, `"margin"` or `"bce"`. By default `"neighbors"` for the fusion
+            `"cosine"`, which was the best on the whole in a benchmark on unseen identities, and `"softmax"` for all
+            others: their scores have no bounds, and a few large ones can outweigh all other negative pairs of a batch.
         margin: The margin of `"margin"`, in units of the score; by default 1.
         negatives: `"all"` or `"semi-hard"`, for `"margin"`; by default all.
         max_bytes: Memory for scores and what they are computed from, besides the embeddings and all gradients.
