@@ -265,6 +265,60 @@ DIAGNOSIS = [
     Mutant("diagnosis/run.py", "VERDICTS.index", "VERDICTS.count", "findings in any order"),
 ]
 
+LOSSES = [
+    Mutant("losses/pairs.py", "return self.same - int(self.one_set)", "return self.same", "an item is its own partner"),
+    Mutant(
+        "losses/pairs.py", "return len(self.labels2) - self.same", "return len(self.labels2) - 0 * self.same", "more"
+    ),
+    Mutant(
+        "losses/pairs.py", "torch.arange(rows.start, rows.stop).to(columns)", "torch.arange(len(meant))", "other rows"
+    ),
+    Mutant("losses/objectives.py", "0.5 / count.sum()", "1.0 / count.sum()", "twice the cross-entropy"),
+    Mutant("losses/objectives.py", "math.log(len(summary))", "0", "negatives of all anchors"),
+    Mutant("losses/objectives.py", "pull.sum() * (scores", "(scores", "negatives pull with full weight"),
+    Mutant(
+        "losses/objectives.py",
+        "weights.masked_fill_(itself, 0)\n        return weights, nn",
+        "return weights, nn",
+        "self",
+    ),
+    Mutant("losses/objectives.py", "terms.where(meant, 0)", "terms", "padding counts"),
+    Mutant(
+        "losses/objectives.py", "counts -= _count_by_rank(passed", "counts += _count_by_rank(passed", "hard negatives"
+    ),
+    Mutant("losses/objectives.py", "self.margin * count.to", "0 * count.to", "no margin in the value"),
+    Mutant(
+        "losses/objectives.py", "self.first + rows.start, self.first", "rows.start, 0 * self.first", "rows of rank 0"
+    ),
+    Mutant("losses/processes.py", "return gradient * distributed.get_world_size()", "return gradient", "DDP averages"),
+    Mutant(
+        "losses/processes.py",
+        "return sum_of_all(gradient)[ctx.rows]",
+        "return gradient[ctx.rows]",
+        "own gradients only",
+    ),
+    Mutant(
+        "losses/processes.py", "ctx.rows = slice(before, before + len(x))", "ctx.rows = slice(0, len(x))", "rank 0's"
+    ),
+    Mutant("losses/all_pairs.py", "labeled = labels != UNLABELED", "labeled = labels != -7", "unlabeled items count"),
+    Mutant("losses/all_pairs.py", "self._is_first = False\n", "pass\n", "the start is asked for in every step"),
+    Mutant("losses/all_pairs.py", 'calibrated = self.objective == "bce"', "calibrated = True", "softmax starts flat"),
+    Mutant("losses/all_pairs.py", "total / count.clamp(min=1)", "total", "a sum of triplets"),
+    Mutant(
+        "scoring/reduction.py",
+        "part.add(where, gradient)",
+        "part.add(slice(0, where.stop - where.start), gradient)",
+        "x",
+    ),
+    Mutant("scoring/reduction.py", "total += share.total", "total = share.total", "the last tile only"),
+    Mutant("scoring/reduction.py", "x * gradient.to(x.dtype)", "x", "what follows does not scale"),
+    Mutant("integrations/metric_learning.py", "is_inverted=True", "is_inverted=False", "scores are distances"),
+    Mutant("integrations/metric_learning.py", "normalize_embeddings=False", "normalize_embeddings=True", "unit length"),
+    Mutant(
+        "integrations/lightning.py", "sampler.set_epoch(self.current_epoch)", "pass", "each epoch has the same batches"
+    ),
+]
+
 MUTANTS = [
-    *(*XNOR, *DATA, *HEADS, *ENCODERS, *TESTING, *MODES, *FUSIONS, *SCORING, *GALLERY, *ITEMS, *DIAGNOSIS),
+    *(*XNOR, *DATA, *HEADS, *ENCODERS, *TESTING, *MODES, *FUSIONS, *SCORING, *GALLERY, *ITEMS, *DIAGNOSIS, *LOSSES),
 ]

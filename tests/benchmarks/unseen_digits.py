@@ -5,8 +5,9 @@ under the ROC curve over all pairs: mean ± standard deviation over ten seeds. A
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import count, islice
 from statistics import mean, stdev
 from typing import NamedTuple
 
@@ -60,9 +61,11 @@ class Case(NamedTuple):
     turned: bool = False
     shifted: bool = False
     steps: int = 300
+    objective: str | None = None
 
 
 CASES = [
+    Case("two layers, product, cross-entropy", two_layers, "product", objective="bce"),
     Case("two layers, product", two_layers, "product"),
     Case("two layers, product, hidden layer in the head", two_layers, "product", "mlp"),
     Case("two layers, abs-diff", two_layers, "abs-diff"),
@@ -70,15 +73,18 @@ CASES = [
     Case("two layers, symmetric", two_layers, "symmetric"),
     Case("two layers, cosine", two_layers, "cosine"),
     Case("two layers, unit length, product", two_layers, "product", unit_length=True),
+    Case("one layer, cosine", one_layer, "cosine"),
     Case("one layer, product", one_layer, "product"),
     Case("one layer, squared-diff", one_layer, "squared-diff"),
     Case("convnet, product", convnet, "product"),
+    Case("convnet, cosine, cross-entropy", convnet, "cosine", objective="bce"),
+    Case("convnet, cosine", convnet, "cosine"),
     Case("convnet, unit length, squared-diff", convnet, "squared-diff", unit_length=True),
     Case("convnet, unit length, product", convnet, "product", unit_length=True),
-    Case("the same, images shifted", convnet, "product", unit_length=True, shifted=True),
-    Case("the same, turned and mirrored: 55 classes", convnet, "product", unit_length=True, turned=True),
-    Case("both", convnet, "product", unit_length=True, turned=True, shifted=True),
-    Case("both, 1,000 steps", convnet, "product", unit_length=True, turned=True, shifted=True, steps=1000),
+    Case("convnet, cosine, images shifted", convnet, "cosine", shifted=True),
+    Case("convnet, cosine, turned and mirrored: 55 classes", convnet, "cosine", turned=True),
+    Case("both", convnet, "cosine", turned=True, shifted=True),
+    Case("both, 1,000 steps", convnet, "cosine", turned=True, shifted=True, steps=1000),
 ]
 
 
@@ -103,23 +109,26 @@ def shift(images: Tensor) -> Tensor:
 
 
 def train(case: Case, images: Tensor, digits: Tensor) -> pf.SiameseComparator:
-    """All pairs of batches with eight images of each of at most sixteen classes; same and different weigh the same."""
+    """All pairs of batches with eight images of each of at most sixteen classes."""
     encoder = nn.Sequential(case.encoder(), UnitLength()) if case.unit_length else case.encoder()
     model = pf.SiameseComparator(encoder, case.fusion, case.head)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    places = [(digits == digit).nonzero().squeeze(1) for digit in digits.unique()]
-    count = min(CLASSES, len(places))
-    weight = torch.tensor(count - 1.0)
-    for _ in range(case.steps):
-        some = [places[i] for i in torch.randperm(len(places))[:count]]
-        batch = torch.cat([place[torch.randint(len(place), (PER_CLASS,))] for place in some])
-        u = model.encode(shift(images[batch]) if case.shifted else images[batch])
-        same = (digits[batch, None] == digits[batch]).float()
-        loss = nn.functional.binary_cross_entropy_with_logits(model.score_embeddings(u, u), same, pos_weight=weight)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    loss_function = pf.losses.AllPairsLoss(model, objective=case.objective)
+    classes = min(CLASSES, len(digits.unique()))
+    batches = pf.data.IdentityBatchSampler(digits, identities=classes, items=PER_CLASS, seed=torch.initial_seed())
+    for batch in islice(repeat(batches), case.steps):
+        loss = loss_function(model.encode(shift(images[batch]) if case.shifted else images[batch]), digits[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return model
+
+
+def repeat(batches: pf.data.IdentityBatchSampler) -> Iterator[list[int]]:
+    """The batches of all epochs."""
+    for epoch in count():
+        batches.set_epoch(epoch)
+        yield from batches
 
 
 def auc(scores: Tensor, digits: Tensor) -> float:
