@@ -42,19 +42,19 @@ def test_the_peak_counts_what_is_alive_at_once():
 
 def test_what_a_fusion_of_ones_own_holds_is_seen():
     """A pair of width 16: two tables of 256 floats at once, and some rows."""
-    tile = measured(Outer(16), nn.Linear(16, 1)).tile
+    tile = measured(Outer(16), nn.Linear(16, 1))[1]
     assert 2 * 4 * 256 <= tile.pair <= 2 * 4 * 256 + 4 * 4 * 16
 
 
 def test_one_matrix_product_holds_only_the_scores():
-    assert measured(pf.fusions.Product(16), nn.Linear(16, 1)).tile == Footprint(0, 0, 0, 4)
+    assert measured(pf.fusions.Product(16), nn.Linear(16, 1))[1] == Footprint(0, 0, 0, 4)
 
 
 @pytest.mark.parametrize("name", ["abs-diff", "max", "min", "symmetric", "sbert"])
 def test_distances_hold_no_number_for_each_coordinate(name):
     """The city-block kernel is used, also in a stack: some numbers a pair, not 64 of them."""
     fusion = pf.make_fusion(name, 64)
-    assert 2 * 4 <= measured(fusion, nn.Linear(fusion.out_features, 1), 64).tile.pair <= 5 * 4
+    assert 2 * 4 <= measured(fusion, nn.Linear(fusion.out_features, 1), 64)[1].pair <= 5 * 4
 
 
 def test_a_budget_holds_for_a_fusion_of_ones_own():
