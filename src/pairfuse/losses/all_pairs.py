@@ -15,7 +15,8 @@ from pairfuse.items.tower import first_parameter
 from pairfuse.losses.objectives import OBJECTIVES, Rows
 from pairfuse.losses.pairs import check_pairs, make_pairs
 from pairfuse.losses.processes import agree, check_group, gather, sum_of_all, sum_with_averaged_gradients
-from pairfuse.scoring.reduction import Share, reduce_all_pairs
+from pairfuse.scoring.reduction import reduce_all_pairs
+from pairfuse.scoring.shares import Share
 
 Negatives = Literal["all", "semi-hard"]
 UNLABELED = -1

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from pairfuse.losses.pairs import Pairs, make_pairs
 from pairfuse.losses.processes import gather
-from pairfuse.scoring.reduction import Share, Term
+from pairfuse.scoring.shares import Share, Term
 
 
 class Objective(ABC):

@@ -1,9 +1,8 @@
 """A sum over all pairs and its gradients, tile by tile: memory that does not grow with the number of pairs."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,53 +11,10 @@ from torch.autograd.function import once_differentiable
 from pairfuse._layers import depends_on_batch
 from pairfuse.scoring.blocks import MAX_BYTES, Scorer, without_autocast
 from pairfuse.scoring.factors import Factors
-from pairfuse.scoring.footprint import Curves, Footprint, measure, watch
+from pairfuse.scoring.footprint import measure
 from pairfuse.scoring.plan import Plan
-
-TILE_BYTES = 16 * 2**20  # on a CPU: about what stays in its caches
-ROWS = 256  # of a tile that does not hold all columns, at most
-
-
-class Share(NamedTuple):
-    """What some rows of the score matrix contribute to a reduction, which is `sum of totals / sum of terms`.
-
-    Attributes:
-        total: A scalar with gradients.
-        terms: How many terms the total has, a scalar without gradients; None if the loss is the sum of the totals.
-    """
-
-    total: Tensor
-    terms: Tensor | None = None
-
-
-Term: TypeAlias = Callable[[Tensor, slice], Share]
-"""From the scores `(n, M)` of some rows with all columns, and which rows these are, to their share."""
-
-
-class Sampled(Hashable, Protocol):
-    """What a reduction is measured by. Equal ones take the same memory."""
-
-    def sample(self, scores: Tensor) -> Term:
-        """Return a term for scores of this shape that takes the most memory."""
-
-
-class Reduction(Protocol):
-    """The shares of the rows of a score matrix, which may need a first look at all scores."""
-
-    looks: bool
-
-    @property
-    def sampled(self) -> Sampled:
-        """What to measure."""
-
-    def look(self, scores: Tensor, rows: slice) -> None:
-        """Note what must be known about some rows before any share is, without gradients."""
-
-    def finish_look(self) -> None:
-        """Put together what was noted about all rows."""
-
-    def share(self, scores: Tensor, rows: slice) -> Share:
-        """Return the share of some rows."""
+from pairfuse.scoring.shares import Named, Part, Reduction, Share, Term, parts_of, single
+from pairfuse.scoring.tile_sizes import TileSizes, TileSteps, bytes_of, tile_sizes
 
 
 def reduce_all_pairs(
@@ -101,17 +57,19 @@ def reduce_all_pairs(
         if scorer.is_traced or len(u) == 0:
             return _whole(scorer, reduction)
         most = len(u) if most is None else most
-        footprints = measure(scorer.plan, u[:0].detach(), v[:0].detach(), _Steps(reduction.sampled, scorer.gradients))
-        if _bytes(footprints[:2], most, len(v)) <= max_bytes:
+        footprints = measure(
+            scorer.plan, u[:0].detach(), v[:0].detach(), TileSteps(reduction.sampled, scorer.gradients)
+        )
+        if bytes_of(footprints[:2], most, len(v)) <= max_bytes:
             return _whole(scorer, reduction)
         reason = depends_on_batch(fusion, head)
         if reason is not None:
             raise ValueError(
                 f"AllPairsLoss scores {len(u)} × {len(v)} pairs in tiles to stay within max_bytes={max_bytes}, and "
                 f"tiles would change what {reason} computes: take it out of the fusion and head, call eval() on them, "
-                f"or pass max_bytes={_bytes(footprints[:2], most, len(v))} to score all pairs at once"
+                f"or pass max_bytes={bytes_of(footprints[:2], most, len(v))} to score all pairs at once"
             )
-        sizes = _tile_sizes(footprints, len(u), len(v), max_bytes, on_cpu=u.device.type == "cpu")
+        sizes = tile_sizes(footprints, len(u), len(v), max_bytes, on_cpu=u.device.type == "cpu")
         parameters = [x for x in {*fusion.parameters(), *head.parameters()} if x.requires_grad]
         if reduction.looks:
             with torch.no_grad():
@@ -125,7 +83,7 @@ def reduce_all_pairs(
 
 
 def _whole(scorer: Scorer, reduction: Reduction) -> Share:
-    scores, rows = _single(scorer.matrix()), slice(0, len(scorer.u))
+    scores, rows = single(scorer.matrix()), slice(0, len(scorer.u))
     if reduction.looks:
         reduction.look(scores.detach(), rows)
         reduction.finish_look()
@@ -135,15 +93,6 @@ def _whole(scorer: Scorer, reduction: Reduction) -> Share:
 def _look(reduction: Reduction, scores: Tensor, rows: slice) -> Share:
     reduction.look(scores, rows)
     return Share(scores.new_zeros(()))
-
-
-def _single(scores: Tensor) -> Tensor:
-    """Return scores `(n, m, 1)` as `(n, m)`, at least in float32."""
-    if scores.shape[-1] != 1:
-        raise ValueError(
-            f"AllPairsLoss expects a head with one output, got {scores.shape[-1]}: higher must mean 'more the same'"
-        )
-    return scores.squeeze(-1).to(torch.promote_types(scores.dtype, torch.float32))
 
 
 class _Tiled(torch.autograd.Function):
@@ -187,35 +136,8 @@ class _Result(NamedTuple):
     gradients: list[Tensor | None]
 
 
-class _Part:
-    """A tensor that tiles read in slices along one dimension, and its gradient, which they add up."""
-
-    def __init__(self, tensor: Tensor, dim: int | None = None) -> None:
-        self.tensor, self.dim = tensor, dim
-        self.gradient: Tensor | None = None
-
-    @property
-    def length(self) -> int:
-        """The number of slices of length 1."""
-        return 1 if self.dim is None else self.tensor.shape[self.dim]
-
-    def cut(self, where: slice) -> Tensor:
-        """Return a slice as a leaf of its own graph."""
-        return self._slice(self.tensor.detach(), where).requires_grad_(self.tensor.requires_grad)
-
-    def add(self, where: slice, gradient: Tensor | None) -> None:
-        """Add the gradient of a slice."""
-        if gradient is not None:
-            if self.gradient is None:
-                self.gradient = torch.zeros_like(self.tensor, memory_format=torch.contiguous_format)
-            self._slice(self.gradient, where).add_(gradient)
-
-    def _slice(self, x: Tensor, where: slice) -> Tensor:
-        return x if self.dim is None else x.narrow(self.dim, where.start, where.stop - where.start)
-
-
 def _walk(
-    plan: Plan, term: Term, sizes: "_Sizes", u: Tensor, v: Tensor | None, parameters: Sequence[Tensor]
+    plan: Plan, term: Term, sizes: TileSizes, u: Tensor, v: Tensor | None, parameters: Sequence[Tensor]
 ) -> _Result:
     """Score tile after tile, of u with itself if there is no v; gradients where u, v or the parameters want them."""
     wanted = torch.is_grad_enabled()
@@ -235,18 +157,18 @@ class _Tiles:
 
     def __init__(self, plan: Plan, term: Term, u: Tensor, v: Tensor | None, parameters: Sequence[Tensor]) -> None:
         self.plan, self.term = plan, term
-        self.u = _Part(u, 0)
-        self.v = self.u if v is None else _Part(v, 0)
-        self.parameters = [_Part(parameter) for parameter in parameters]
+        self.u = Part(u, 0)
+        self.v = self.u if v is None else Part(v, 0)
+        self.parameters = [Part(parameter) for parameter in parameters]
         self.checked = False
 
-    def in_one_pass(self, sizes: "_Sizes") -> Iterator[Share]:
+    def in_one_pass(self, sizes: TileSizes) -> Iterator[Share]:
         """Score tiles of full rows; the factors of a block of rows and of all columns are computed once."""
         columns = slice(0, len(self.v.tensor))
         for block in _slices(len(self.u.tensor), sizes.block):
             u, v = self.u.cut(block), self.v.cut(columns)
             factors = self.plan.factors(u, v)
-            parts = [_parts_of(x) for x in factors]
+            parts = [parts_of(x) for x in factors]
             for rows in _slices(len(u), sizes.rows):
                 inside = slice(block.start + rows.start, block.start + rows.stop)
                 yield self._full_rows(parts, inside, rows, columns)
@@ -256,32 +178,32 @@ class _Tiles:
                     self._add(part.tensor, part.gradient, [(self.u, block), (self.v, columns)], [u, v])
             self.checked = True
 
-    def _full_rows(self, parts: "list[_Named]", inside: slice, rows: slice, columns: slice) -> Share:
+    def _full_rows(self, parts: "list[Named]", inside: slice, rows: slice, columns: slice) -> Share:
         """Score rows of a block, `inside` the whole set, and add up what their gradients are."""
         tile = [(self.u, inside), (self.v, columns)]
         tile += [(part, rows if is_left else columns) for few in parts for part, is_left in few.values()]
         leaves = [part.cut(where) for part, where in tile]
         cut = iter(leaves[2:])
         scores = self.plan(leaves[0], leaves[1], [Factors(**{name: next(cut) for name in few}) for few in parts])
-        share = self.term(_single(scores), inside)
+        share = self.term(single(scores), inside)
         self._add(share.total, None, tile, leaves)
         return Share(share.total.detach(), share.terms)
 
-    def in_two_passes(self, sizes: "_Sizes") -> Iterator[Share]:
+    def in_two_passes(self, sizes: TileSizes) -> Iterator[Share]:
         """Score tiles of some rows and columns; again for the gradients, once those of the scores are known."""
         for rows in _slices(len(self.u.tensor), sizes.rows):
             yield self._some_columns(rows, _slices(len(self.v.tensor), sizes.columns))
 
     def _some_columns(self, rows: slice, columns: Sequence[slice]) -> Share:
         with torch.no_grad():
-            scores = torch.cat([_single(self._score(self.u.cut(rows), self.v.cut(j))) for j in columns], 1)
+            scores = torch.cat([single(self._score(self.u.cut(rows), self.v.cut(j))) for j in columns], 1)
         scores.requires_grad_(torch.is_grad_enabled())
         share = self.term(scores, rows)
         if share.total.requires_grad:
             (seed,) = torch.autograd.grad(share.total, scores)
             for j in columns:
                 leaves = [self.u.cut(rows), self.v.cut(j)]
-                again = _single(self._score(*leaves))
+                again = single(self._score(*leaves))
                 self._add(again, seed[:, j], [(self.u, rows), (self.v, j)], leaves)
                 self.checked = True
         return Share(share.total.detach(), share.terms)
@@ -290,7 +212,7 @@ class _Tiles:
         return self.plan(u, v, self.plan.factors(u, v))  # type: ignore[no-any-return]
 
     def _add(
-        self, output: Tensor, seed: Tensor | None, parts: Sequence[tuple[_Part, slice]], leaves: Sequence[Tensor]
+        self, output: Tensor, seed: Tensor | None, parts: Sequence[tuple[Part, slice]], leaves: Sequence[Tensor]
     ) -> None:
         """Add the gradients of an output to the slices of the parts that it was computed from, and the parameters."""
         if not output.requires_grad:
@@ -324,92 +246,5 @@ def _check_known(output: Tensor, known: Sequence[Tensor]) -> None:
             )
 
 
-_Named: TypeAlias = dict[str, tuple[_Part, bool]]
-
-
-def _parts_of(factors: Factors) -> _Named:
-    """Return the tensors of factors by their names, and whether they hold the rows."""
-    dims = {"left": (1, True), "right": (1, False), "row": (0, True), "column": (0, False)}
-    tensors = {name: x for name, x in factors._asdict().items() if x is not None}
-    return {name: (_Part(x, dims[name][0]), dims[name][1]) for name, x in tensors.items()}
-
-
 def _slices(length: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, length)) for i in range(0, length, step)]
-
-
-class _Sizes(NamedTuple):
-    """Rows whose factors are kept, and rows and columns of a tile in them."""
-
-    block: int
-    rows: int
-    columns: int
-
-
-def _bytes(footprints: Sequence[Footprint], rows: int, columns: int) -> int:
-    return sum(x.fixed + rows * x.row + columns * x.column + rows * columns * x.pair for x in footprints)
-
-
-def _tile_sizes(footprints: Sequence[Footprint], rows: int, columns: int, max_bytes: int, *, on_cpu: bool) -> _Sizes:
-    """Return the sizes of blocks and tiles that fit into a budget."""
-    least = _bytes(footprints[:2], 1, 1)
-    if least > max_bytes:
-        raise ValueError(f"max_bytes={max_bytes} is too small for a single pair, which takes about {least}")
-    of_factors, of_tile, of_term = footprints
-    spare = max_bytes - _bytes([of_factors, of_tile], 1, columns)
-    if spare >= 0:
-        share = min(spare // 4 * 3, TILE_BYTES) if on_cpu else spare // 4 * 3
-        height = min(rows, 1 + share // max(1, of_tile.row + columns * of_tile.pair))
-        spare -= (height - 1) * (of_tile.row + columns * of_tile.pair)
-        block = min(rows, 1 + spare // max(1, of_factors.row + columns * of_factors.pair))
-        return _Sizes(block, min(height, block), columns)
-    both = Footprint(*(a + b for a, b in zip(of_factors, of_tile, strict=True)))
-    height = max(1, min(rows, ROWS, max_bytes // 2 // max(1, of_term.row + columns * of_term.pair)))
-    spare = max_bytes - both.fixed - _bytes([of_term], height, columns)
-    while height > 1 and _columns(both, height, spare) < min(columns, height):
-        height = (height + 1) // 2
-    return _Sizes(height, height, max(1, min(columns, _columns(both, height, spare))))
-
-
-def _columns(footprint: Footprint, rows: int, spare: int) -> int:
-    return (spare - rows * footprint.row) // max(1, footprint.column + rows * footprint.pair)
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Three steps, to measure their memory: the factors, a tile with its share, and the share alone."""
-
-    sampled: Sampled
-    gradients: bool
-
-    def __call__(self, plan: Plan, u: Tensor, v: Tensor) -> Curves:
-        with torch.set_grad_enabled(self.gradients):
-            u, v = u.requires_grad_(self.gradients), v.requires_grad_(self.gradients)
-            of_factors = watch(partial(self._factors, plan, u, v))[1]
-            factors = plan.factors(u, v)
-            of_tile = watch(partial(self._tile, plan, u, v, factors))[1]
-            return of_factors, of_tile, watch(partial(self._term, u.new_ones(len(u), len(v))))[1]
-
-    def _factors(self, plan: Plan, u: Tensor, v: Tensor) -> Any:
-        flat = [x for factors in plan.factors(u, v) for x in factors if x is not None]
-        flat = [x for x in flat if x.requires_grad or not self.gradients]
-        if not self.gradients or not flat:
-            return flat
-        return torch.autograd.grad(flat, (u, v), [torch.zeros_like(x) for x in flat], allow_unused=True)
-
-    def _tile(self, plan: Plan, u: Tensor, v: Tensor, factors: list[Factors]) -> Any:
-        parts = [_parts_of(x) for x in factors]
-        cut = [
-            {name: part.cut(slice(0, part.tensor.shape[part.dim or 0])) for name, (part, _) in x.items()} for x in parts
-        ]
-        scores = _single(plan(u, v, [Factors(**x) for x in cut]))
-        leaves = [x for x in (u, v, *(x for few in cut for x in few.values())) if x.requires_grad]
-        return self._term(scores, leaves)
-
-    def _term(self, scores: Tensor, leaves: Sequence[Tensor] = ()) -> Any:
-        if not leaves:
-            scores = _single(scores[..., None].clone()).requires_grad_(self.gradients)
-        share = self.sampled.sample(scores)(scores, slice(0, len(scores)))
-        if not self.gradients or not share.total.requires_grad:
-            return share
-        return torch.autograd.grad(share.total, leaves or [scores], allow_unused=True)
