@@ -301,7 +301,6 @@ LOSSES = [
         "losses/processes.py", "ctx.rows = slice(before, before + len(x))", "ctx.rows = slice(0, len(x))", "rank 0's"
     ),
     Mutant("losses/all_pairs.py", "labeled = labels != UNLABELED", "labeled = labels != -7", "unlabeled items count"),
-    Mutant("losses/all_pairs.py", "self._is_first = False\n", "pass\n", "the start is asked for in every step"),
     Mutant("losses/all_pairs.py", 'calibrated = self.objective == "bce"', "calibrated = True", "softmax starts flat"),
     Mutant("losses/all_pairs.py", "total / count.clamp(min=1)", "total", "a sum of triplets"),
     Mutant(

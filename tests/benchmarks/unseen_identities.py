@@ -160,7 +160,8 @@ def main() -> None:
                 if options.keep:
                     with options.keep.open("a") as file:
                         file.write(json.dumps([name, name_of_task, seed, found[seed]]) + "\n")
-    print(table({name: {t: found for t, found in row.items() if found} for name, row in scores.items()}))
+    filled = {name: {t: found for t, found in row.items() if found} for name, row in scores.items()}
+    print(table({name: row for name, row in filled.items() if row}))
 
 
 if __name__ == "__main__":
