@@ -11,10 +11,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
 import torch
+from pytorch_metric_learning.distances import CosineSimilarity
+from pytorch_metric_learning.losses import TripletMarginLoss
 from torch import Tensor, nn
 
 import pairfuse as pf
@@ -62,6 +65,23 @@ def step(model: pf.SiameseComparator, u: Tensor, labels: Tensor, objective: str,
     return time.perf_counter() - start
 
 
+def beside_triplets(size: int = 256, rounds: int = 30) -> Iterator[tuple[str, float]]:
+    """Milliseconds of a step of each recipe, in turn, the median: first of pytorch-metric-learning's triplet loss."""
+    triplets = TripletMarginLoss(distance=CosineSimilarity())
+    u, labels = build(size, "product", "linear")[1:]
+    steps: dict[str, Callable[[], Tensor]] = {"triplets, pytorch-metric-learning": lambda: triplets(u, labels)}
+    for fusion in ("cosine", "product", "squared-diff"):
+        loss = pf.losses.AllPairsLoss(build(size, fusion, "linear")[0])
+        steps[f"AllPairsLoss, {fusion}, {loss.objective}"] = lambda loss=loss: loss(u, labels)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            step().backward()
+            seconds[name].append(time.perf_counter() - begin)
+    yield from ((name, 1000 * median(values)) for name, values in seconds.items())
+
+
 def memory(size: int, fusion: str, head: str, objective: str, max_bytes: int) -> float:
     """MiB at the peak of one step, besides what was there before it; the gradients count."""
     model, u, labels = build(size, fusion, head)
@@ -100,6 +120,12 @@ def main(arguments: list[str] | None = None) -> None:
             name = f"B = {size:,}, {fusion}, {head}, {objective}"
             print(f"| {name} | {whole:.3f} | {tiled:.3f} | {tiled / whole:.2f} |", flush=True)
         print()
+    print(f"| B = 256, {torch.get_num_threads()} threads | ms of a step | ratio |\n|---|---|---|")
+    first = None
+    for name, milliseconds in beside_triplets():
+        first = first or milliseconds
+        print(f"| {name} | {milliseconds:.1f} | {milliseconds / first:.2f} |")
+    print()
     if options.skip != "memory":
         print(f"`max_bytes` {options.max_bytes // 2**20} MiB; the gradients of the embeddings count as well.\n")
         print("| one step | extra memory, MiB | if freed arrays are given back | scores of all pairs, MiB |")
