@@ -311,7 +311,7 @@ LOSSES = [
     ),
     Mutant("scoring/reduction.py", "total += share.total", "total = share.total", "the last tile only"),
     Mutant("scoring/reduction.py", "x * gradient.to(x.dtype)", "x", "what follows does not scale"),
-    Mutant("integrations/metric_learning.py", "is_inverted=True", "is_inverted=False", "scores are distances"),
+    Mutant("integrations/metric_learning.py", "is_inverted=True)", "is_inverted=False)", "scores are distances"),
     Mutant("integrations/metric_learning.py", "normalize_embeddings=False", "normalize_embeddings=True", "unit length"),
     Mutant(
         "integrations/lightning.py", "sampler.set_epoch(self.current_epoch)", "pass", "each epoch has the same batches"

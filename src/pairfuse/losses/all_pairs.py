@@ -54,9 +54,9 @@ class AllPairsLoss(nn.Module):
 
     Memory does not grow with the number of pairs. If all pairs fit into `max_bytes`, the loss is an ordinary
     computation. Otherwise the pairs are scored tile by tile, and the gradients of each tile are computed at once, in
-    the forward pass: the loss and its gradients are the same up to rounding. Then it has no second derivatives, and
-    parts of the fusion or head whose results depend on the whole batch raise an error: batch norm and dropout in train
-    mode, and backward hooks. Forward hooks are called once for each tile.
+    the forward pass: the loss and its gradients are the same up to rounding. Then parts of the fusion or head whose
+    results depend on the whole batch raise an error: batch norm and dropout in train mode, and backward hooks. Forward
+    hooks are called once for each tile. Second derivatives do not exist tile by tile, and never for `"neighbors"`.
 
     The model is not a submodule of the loss: `loss.parameters()` is empty. Train `model.parameters()`.
 
