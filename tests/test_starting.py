@@ -302,3 +302,21 @@ def test_embeddings_too_small_for_their_dtype():
     model = make().half()
     with pytest.raises(ValueError, match=r"expects embeddings whose size torch.float16 can invert, got coordinates of"):
         model.start_head((1e-6 * X1).half(), (1e-6 * X2).half(), Y)
+
+
+@pytest.mark.parametrize("fusion", ["squared-diff", "abs-diff"])
+def test_a_fusion_of_differences_does_not_see_an_offset(fusion):
+    x1, x2, y = draw()
+    near, far = make(fusion), make(fusion)
+    near.start_head(x1, x2, y)
+    far.start_head(x1 + 50, x2 + 50, y)
+    assert far.embedding_scale.item() == pytest.approx(near.embedding_scale.item())
+    torch.testing.assert_close(far(x1 + 50, x2 + 50), near(x1, x2))
+
+
+def test_the_state_of_an_encoder_alone_says_nothing_about_the_head():
+    model = pf.SiameseComparator(nn.Linear(8, 8), "product")
+    encoder = {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()}
+    found = model.load_state_dict(encoder, strict=False)
+    assert not model.head_started
+    assert {"embedding_scale", "head_started"} <= set(found.missing_keys)

@@ -21,6 +21,7 @@ Score: TypeAlias = Callable[[Fusion, nn.Module], Tensor]  # the scores of the pa
 UNLABELED_SPREAD = 4.0  # between the logits at the 5 % and the 95 % quantile, if there are no targets
 WIDE_SPREAD = 3.0  # standard deviation of the logits for losses that compare them with each other
 WIDE_COSINE = 14.0  # about 1 / 0.07, the temperature of NT-Xent
+DIFFERENCE_SIZE = 0.5  # of embeddings around their mean, for fusions of differences
 LEAST_SPREAD = 0.1  # standard deviation of the logits, if the scores do not separate the pairs or are inverted
 RIDGE = 0.1  # added to the correlations of the parts of a stack
 LARGEST_SEPARATION = 1e3  # of two classes without spread
@@ -28,12 +29,15 @@ ITEMS = 512  # of a batch whose pairs are scored, to bound the memory
 
 
 def wants_start(model: Any) -> bool:
-    """True if a comparator has a named head that has not started yet.
+    """True if a comparator has a named head that has not started yet, and is not frozen.
 
     It reads a buffer, which waits for a GPU: ask once for a training, not in every step.
     """
     flag = getattr(model, "head_started", None)
-    return flag is not None and not model.additive and last_layer(model.head) is not None and not bool(flag)
+    if flag is None or model.additive or bool(flag):
+        return False
+    last = last_layer(model.head)
+    return last is not None and all(parameter.requires_grad for parameter in last.parameters())
 
 
 def last_layer(head: nn.Module) -> nn.Linear | None:
@@ -101,13 +105,13 @@ def start_from_batch(
     Raises:
         ValueError: As for `start_from_pairs`.
     """
-    i = (labels >= 0).nonzero().squeeze(1)[:ITEMS]
+    i = (labels != -1).nonzero().squeeze(1)[:ITEMS]
     u, labels = u.detach()[i], labels[i]
     pairs = ~torch.eye(len(i), dtype=torch.bool, device=u.device)
     if v is None or right_labels is None:
         v, right_labels = u, labels
     else:
-        j = (right_labels >= 0).nonzero().squeeze(1)[:ITEMS]
+        j = (right_labels != -1).nonzero().squeeze(1)[:ITEMS]
         v, right_labels = v.detach()[j], right_labels[j]
         pairs = torch.ones(len(i), len(j), dtype=torch.bool, device=u.device)
     if not pairs.any():
@@ -121,18 +125,23 @@ def start_from_batch(
 
 
 def _scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
-    """Return the factor that gives embeddings the size that the fusion is made for. One for both sides: ‖u − v‖ stays.
+    """Return the factor that gives embeddings the size that the fusion is made for, the same for both sides.
 
-    The size is the root mean square of the coordinates.
+    The size is the root mean square of the coordinates. A fusion that sees differences only does not see an offset that
+    all embeddings share, so it is taken around their mean.
     """
     check_finite(owner, embeddings=u)
     check_finite(owner, embeddings=v)
     like = model.embedding_scale
     u, v = u.double(), v.double()
+    wanted = model.fusion._embedding_size
+    if model.fusion.translation_invariant:
+        middle = (u.mean(0) + v.mean(0)) / 2
+        u, v, wanted = u - middle, v - middle, DIFFERENCE_SIZE
     size = ((u.square().mean() + v.square().mean()) / 2).sqrt()
     if size == 0:
         return torch.ones_like(like)  # all scores are equal, which is said later
-    scale: Tensor = (model.fusion._embedding_size / size).to(like)
+    scale: Tensor = (wanted / size).to(like)
     if not bool(scale.isfinite()) or scale == 0:
         raise ValueError(
             f"{owner} expects embeddings whose size {like.dtype} can invert, got coordinates of about {size.item():.1e}"
@@ -317,7 +326,8 @@ class StartableHead(nn.Module):
     @override
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Load a state from before there was `start_head` as one that is not to be started."""
-        if self.embedding_scale is not None and self.head_started is not None:
+        has_head = any(name.startswith(f"{prefix}head.") for name in state_dict)  # else it is of an encoder alone
+        if has_head and self.embedding_scale is not None and self.head_started is not None:
             state_dict.setdefault(f"{prefix}embedding_scale", torch.ones_like(self.embedding_scale))
             state_dict.setdefault(f"{prefix}head_started", torch.ones_like(self.head_started))
         super()._load_from_state_dict(state_dict, prefix, *args)

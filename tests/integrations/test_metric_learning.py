@@ -105,6 +105,15 @@ def test_the_hardest_negative_has_the_highest_score():
     assert torch.equal(negatives, wanted[anchors])
 
 
+def test_pair_by_pair_scores_are_those_of_the_model():
+    """Also after a start, which scales the embeddings."""
+    model, x, _ = batch()
+    y = torch.arange(ITEMS) % 2.0
+    model.start_head(5 * x, 5 * torch.where(y[:, None] > 0, x, x.flip(0)), y)
+    u, v = model.encode(5 * x), model.encode(5 * x.flip(0))
+    torch.testing.assert_close(ComparatorDistance(model).pairwise_distance(u, v), model(5 * x, 5 * x.flip(0)))
+
+
 def test_wrappers():
     model, x, labels = batch()
     inner = losses.NTXentLoss(distance=ComparatorDistance(model))

@@ -118,6 +118,30 @@ def test_the_first_batch_starts_the_head(fusion, options):
     assert all(torch.equal(x, model.state_dict()[name]) for name, x in state.items())
 
 
+def test_the_start_waits_for_a_batch_that_it_can_use():
+    """Not equal embeddings, nor a batch that is refused; negative labels other than −1 are labels."""
+    torch.manual_seed(0)
+    model = pf.SiameseComparator(nn.Identity(), "product", embedding_dim=WIDTH).double()
+    loss = AllPairsLoss(model)
+    u, labels = batch()
+    weight = model.head.weight.detach().clone()
+    loss(torch.ones_like(u, requires_grad=True), labels)
+    with pytest.raises(ValueError, match="a positive pair"):
+        loss(u, torch.arange(len(u)))
+    assert not model.head_started
+    assert torch.equal(model.head.weight, weight)
+    loss(u, -2 - labels)
+    assert model.head_started
+
+
+def test_a_frozen_head_is_not_started():
+    model = pf.SiameseComparator(nn.Linear(8, WIDTH), "product").double()
+    model.head.requires_grad_(False)
+    u, labels = batch()
+    AllPairsLoss(model)(u, labels)
+    assert not model.head_started
+
+
 def test_the_start_of_two_encoders_is_from_their_pairs():
     torch.manual_seed(0)
     model = pf.SiameseComparator(nn.Linear(4, WIDTH), "product", right_encoder=nn.Linear(6, WIDTH))
@@ -178,6 +202,27 @@ def test_half_precision_is_computed_in_float32(dtype):
     torch.testing.assert_close(value, AllPairsLoss(model)(narrow.detach().float(), labels))
     value.backward()
     assert narrow.grad.dtype == dtype
+
+
+def test_tiles_refuse_float16_weights():
+    """Gradients of single tiles are below what float16 can hold."""
+    model = build("product", HEADS["linear"], WIDTH, torch.float16)
+    u, labels = batch()
+    u = u.detach().half().requires_grad_()
+    with pytest.raises(ValueError, match=r"float32 or bfloat16 weights to score in tiles, got float16: .*autocast"):
+        AllPairsLoss(model, max_bytes=2_000)(u, labels)
+    AllPairsLoss(model)(u, labels).backward()
+
+
+def test_a_margin_with_a_large_common_offset():
+    model = build("product", HEADS["linear"], WIDTH, torch.float32)
+    u, labels = batch()
+    u = u.detach().float()
+    loss = AllPairsLoss(model, objective="margin")
+    before = loss(u, labels)
+    with torch.no_grad():
+        model.head.bias += 2**12
+    torch.testing.assert_close(loss(u, labels), before, rtol=2e-4, atol=0)
 
 
 def test_under_autocast():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 from pairfuse._checks import check_int, check_positive, require_package
@@ -23,9 +24,10 @@ __all__ = ["ComparatorModule", "PlateauCallback"]
 class ComparatorModule(pytorch.LightningModule):  # type: ignore[misc]
     """A comparator that Lightning trains on batches `(items, labels)`, over all pairs of each batch.
 
-    It logs `train_loss` and `val_loss`. With several processes the loss goes over the items of all of them. Pass
-    `use_distributed_sampler=False` to the trainer then, because `IdentityBatchSampler` gives each process its share by
-    itself. The sampler's `set_epoch` is called for you.
+    It logs `train_loss`, `val_loss` and `test_loss`. Validation and test need batches with positive pairs too, as
+    `IdentityBatchSampler` makes them. To predict, use the model. With several processes the loss goes over the items of
+    all of them. Pass `use_distributed_sampler=False` to the trainer then, because `IdentityBatchSampler` gives each
+    process its share by itself. The sampler's `set_epoch` is called for you.
 
     Args:
         model: The comparator. After training use it, not this module.
@@ -86,16 +88,22 @@ class ComparatorModule(pytorch.LightningModule):  # type: ignore[misc]
         return self._step("val_loss", batch)
 
     @override
+    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, and log its mean as `test_loss`."""
+        return self._step("test_loss", batch)
+
+    @override
     def configure_optimizers(self) -> Any:
         """Return the optimizer of all parameters that are trained."""
         return self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
 
     @override
     def on_train_epoch_start(self) -> None:
-        """Tell the batch sampler the epoch, for new batches."""
-        sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
-        if sampler is not None and hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(self.current_epoch)
+        """Tell the batch samplers the epoch, for new batches."""
+        for loader in tree_leaves(self.trainer.train_dataloader):
+            sampler = getattr(loader, "batch_sampler", None)
+            if sampler is not None and hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(self.current_epoch)
 
     def _step(self, name: str, batch: Any) -> Tensor:
         assert self.loss is not None

@@ -13,7 +13,7 @@ from pairfuse.comparator import SiameseComparator
 from pairfuse.fusions import Cosine
 from pairfuse.items.tower import first_parameter
 from pairfuse.losses.objectives import OBJECTIVES, Rows
-from pairfuse.losses.pairs import check_pairs, make_pairs
+from pairfuse.losses.pairs import Pairs, check_pairs, make_pairs
 from pairfuse.losses.processes import agree, check_group, gather, sum_of_all, sum_with_averaged_gradients
 from pairfuse.scoring.reduction import reduce_all_pairs
 from pairfuse.scoring.shares import Share
@@ -47,7 +47,9 @@ class AllPairsLoss(nn.Module):
     With the first batch that has gradients, the loss starts a head that was made by name, as `model.start_head` does:
     it scales the embeddings to unit size and centers the logits. For `"bce"` they are about calibrated. For the others
     they are spread wide: a cosine is multiplied by 14, other scores get a standard deviation of 3. A head that has
-    started before stays as it is.
+    started before, or is frozen, stays as it is. If you have trained the head without a start, keep it with
+    `model.head_started.fill_(True)`. The start writes to the head, so call this loss before other losses of the same
+    step, and once before you compile it.
 
     The scores stay logits of "the same", but only `"bce"` trains them as probabilities. After the others, choose a
     threshold on data.
@@ -154,8 +156,9 @@ class AllPairsLoss(nn.Module):
         if self.distributed:
             return self._over_processes(embeddings, labels, embeddings2, labels2)
         batch = self._check(embeddings, labels, embeddings2, labels2)
+        pairs = _pairs_of(batch)
         self._start(batch, batch.u)
-        total, count = self._reduce(batch)
+        total, count = self._reduce(batch, pairs)
         return _divide(total, count)
 
     def _over_processes(self, *given: Any) -> Tensor:
@@ -175,9 +178,10 @@ class AllPairsLoss(nn.Module):
             v=gather(batch.v.to(torch.promote_types(batch.v.dtype, torch.float32)), sizes.right),
             labels2=labels if batch.one_set else gather(batch.labels2, sizes.right),
         )
+        pairs = _pairs_of(batch)
         if self._is_first:
             self._start(batch, batch.v if batch.one_set and self.model.tied else gather(batch.u.detach(), sizes.left))
-        total, count = self._reduce(batch, sizes.left)
+        total, count = self._reduce(batch, pairs, sizes.left)
         return sum_with_averaged_gradients(_divide(total, None if count is None else sum_of_all(count)))
 
     def _check(
@@ -206,11 +210,9 @@ class AllPairsLoss(nn.Module):
         v, labels2 = _labeled(v, labels2)
         return _Batch(u, labels, slice(0, len(u)), v, labels2, one_set)
 
-    def _reduce(self, batch: "_Batch", sizes: list[int] | None = None) -> Share:
+    def _reduce(self, batch: "_Batch", pairs: Pairs, sizes: list[int] | None = None) -> Share:
         """Return the share of the loss that the rows of a batch have, given how many the processes have."""
         most = max(sizes or [len(batch.u)])
-        pairs = make_pairs(batch.labels, batch.labels2, one_set=batch.one_set)
-        check_pairs(pairs)
         model = self.model
         u = model._fused_size(batch.u)
         v = u if batch.v is batch.u else model._fused_size(batch.v)
@@ -220,11 +222,12 @@ class AllPairsLoss(nn.Module):
     def _start(self, batch: "_Batch", u: Tensor) -> None:
         """Start the head from the first batch that is trained on, given the left embeddings of all processes."""
         if self._is_first and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self._is_first = False
+            started = True
             if wants_start(self.model):
                 two = () if batch.one_set and self.model.tied else (batch.v, batch.labels2)
                 calibrated = self.objective == "bce"
-                start_from_batch("AllPairsLoss", self.model, u, batch.labels, *two, calibrated=calibrated)
+                started = start_from_batch("AllPairsLoss", self.model, u, batch.labels, *two, calibrated=calibrated)
+            self._is_first = not started
 
     @override
     def extra_repr(self) -> str:
@@ -241,6 +244,12 @@ class _Batch(NamedTuple):
     v: Tensor
     labels2: Tensor
     one_set: bool
+
+
+def _pairs_of(batch: _Batch) -> Pairs:
+    pairs = make_pairs(batch.labels, batch.labels2, one_set=batch.one_set)
+    check_pairs(pairs)
+    return pairs
 
 
 def _divide(total: Tensor, count: Tensor | None) -> Tensor:

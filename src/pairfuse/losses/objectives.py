@@ -118,6 +118,7 @@ class Triplets(Objective):
     def share(self, pairs: Pairs, scores: Tensor, rows: slice, summary: Tensor) -> Share:
         with torch.no_grad():
             weights, count = self._weigh(pairs, scores, rows)
+        scores = scores - scores.detach().mean(1, keepdim=True)  # more digits; the weights of a row sum to 0
         return Share((weights * scores).sum() + self.margin * count.to(scores.dtype), count)
 
     def _weigh(self, pairs: Pairs, scores: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

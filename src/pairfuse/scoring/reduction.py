@@ -69,6 +69,11 @@ def reduce_all_pairs(
                 f"tiles would change what {reason} computes: take it out of the fusion and head, call eval() on them, "
                 f"or pass max_bytes={bytes_of(footprints[:2], most, len(v))} to score all pairs at once"
             )
+        if scorer.compute_dtype == torch.float16:
+            raise ValueError(
+                "AllPairsLoss expects float32 or bfloat16 weights to score in tiles, got float16: the gradients "
+                "of tiles would vanish. Train float32 weights under torch.autocast, or raise max_bytes"
+            )
         sizes = tile_sizes(footprints, len(u), len(v), max_bytes, on_cpu=u.device.type == "cpu")
         parameters = [x for x in {*fusion.parameters(), *head.parameters()} if x.requires_grad]
         if reduction.looks:
