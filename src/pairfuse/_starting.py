@@ -21,7 +21,7 @@ Score: TypeAlias = Callable[[Fusion, nn.Module], Tensor]  # the scores of the pa
 UNLABELED_SPREAD = 4.0  # between the logits at the 5 % and the 95 % quantile, if there are no targets
 WIDE_SPREAD = 3.0  # standard deviation of the logits for losses that compare them with each other
 WIDE_COSINE = 14.0  # about 1 / 0.07, the temperature of NT-Xent
-DIFFERENCE_SIZE = 0.5  # of embeddings around their mean, for fusions of differences
+DIFFERENCE_SIZE = 0.35  # of embeddings around their mean, for fusions of differences
 LEAST_SPREAD = 0.1  # standard deviation of the logits, if the scores do not separate the pairs or are inverted
 RIDGE = 0.1  # added to the correlations of the parts of a stack
 LARGEST_SEPARATION = 1e3  # of two classes without spread
@@ -263,8 +263,9 @@ class StartableHead(nn.Module):
         size, the same steps are far too small or far too large. So this method sets three numbers from the batch:
 
         - `embedding_scale`, a buffer: the fusion gets the embeddings times this number, so that their coordinates
-          have about unit size (for `"ntn"`, D^(−¼)). It is fixed from then on. If all embeddings are multiplied by a
-          constant, the logits and the training after the start stay the same.
+          have about unit size. For `"ntn"` it is D^(−¼), and for a fusion of differences, such as `"squared-diff"`,
+          0.35 around their mean, which it does not see. The scale is fixed from then on. If all embeddings are
+          multiplied by a constant, the logits and the training after the start stay the same.
         - The scale of the logits: all weights of the last layer are multiplied by one number above 0. With `y`, the
           logits are about calibrated, with the mean logits of same and different pairs at most 6 apart. Without `y`,
           the 5 % and 95 % quantiles of the logits are 4 apart.
