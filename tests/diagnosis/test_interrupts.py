@@ -15,6 +15,14 @@ X1, X2 = torch.randn(2, 12, 6, generator=torch.Generator().manual_seed(0))
 Y = (torch.arange(12) % 2).float()
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_on():
+    """A shell that starts this in the background has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupting(nn.Module):
     """Gets a Ctrl-C, or several, within its call number n."""
 
