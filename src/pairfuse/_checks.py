@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+UNLABELED = -1  # the label of an item that is left out
+
 
 def check_int(owner: str, argument: str, value: Any, *, least: int | None = 1) -> int:
     """Return `value` as an int. Raise unless it is a whole number of at least `least`."""
@@ -57,7 +59,7 @@ def check_labels(owner: str, labels: Any, items: int | None = None) -> Tensor:
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise TypeError(f"{owner} expects labels of an integer dtype, got {found.dtype}: use labels.long()")
     found = found.long()
-    if found.min() < -1:
+    if found.min() < UNLABELED:
         raise ValueError(f"{owner} expects labels of at least -1 (-1 means unlabeled), got {int(found.min())}")
     if items is not None and len(found) != items:
         raise ValueError(f"{owner} expects one label for each item, got {len(found)} labels and {items} items")

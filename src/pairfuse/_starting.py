@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._checks import check_finite, check_targets
+from pairfuse._checks import UNLABELED, check_finite, check_targets
 from pairfuse._layers import is_linear, is_plain, layers_of
 from pairfuse._modes import eval_mode
 from pairfuse.fusions import Cosine, Fusion, Stack
@@ -105,13 +105,13 @@ def start_from_batch(
     Raises:
         ValueError: As for `start_from_pairs`.
     """
-    i = (labels != -1).nonzero().squeeze(1)[:ITEMS]
+    i = (labels != UNLABELED).nonzero().squeeze(1)[:ITEMS]
     u, labels = u.detach()[i], labels[i]
     pairs = ~torch.eye(len(i), dtype=torch.bool, device=u.device)
     if v is None or right_labels is None:
         v, right_labels = u, labels
     else:
-        j = (right_labels != -1).nonzero().squeeze(1)[:ITEMS]
+        j = (right_labels != UNLABELED).nonzero().squeeze(1)[:ITEMS]
         v, right_labels = v.detach()[j], right_labels[j]
         pairs = torch.ones(len(i), len(j), dtype=torch.bool, device=u.device)
     if not pairs.any():
@@ -253,6 +253,10 @@ class StartableHead(nn.Module):
     def _fused_size(self, embeddings: Tensor) -> Tensor:
         """Return embeddings in the size in which they are fused."""
         return embeddings if self.embedding_scale is None else embeddings * self.embedding_scale
+
+    def _fuse(self, u: Tensor, v: Tensor) -> Tensor:
+        """Fuse pairs of embeddings, as `encode` returns them: `(B, D)` and `(B, D2)` → `(B, F)`."""
+        return self.fusion(self._fused_size(u), self._fused_size(v))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def start_head(self, x1: Batch, x2: Batch, y: Tensor | None = None) -> None:

@@ -153,7 +153,7 @@ class SiameseComparator(StartableHead):
         if single:
             x1, x2 = add_batch_dimension(x1), add_batch_dimension(x2)
         u, v = self._encode_pairs(x1, x2)
-        logits: Tensor = self.head(self.fusion(self._fused_size(u), self._fused_size(v)))  # (B, K)
+        logits: Tensor = self.head(self._fuse(u, v))  # (B, K)
         check_logits(logits, u.shape[0])
         if logits.ndim == 2 and logits.shape[1] == 1:
             logits = logits.squeeze(1)  # (B,)

@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pairfuse._checks import check_labels
-
-UNLABELED = -1
+from pairfuse._checks import UNLABELED, check_labels
 
 
 class Groups(NamedTuple):

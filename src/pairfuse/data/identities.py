@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor, distributed
 from torch.utils.data import Sampler
 
-from pairfuse._checks import check_int, check_labels, check_share, require_package
-from pairfuse.data.groups import UNLABELED, group_by_identity, own_random
+from pairfuse._checks import UNLABELED, check_int, check_labels, check_share, require_package
+from pairfuse.data.groups import group_by_identity, own_random
 
 
 def split_identities(labels: Any, *, test_size: float = 0.3, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def kind_of(loss: Callable[..., Any] | None, shape: tuple[int, ...] = (4,)) -> L
             return LossKind("logits", True)
         if _reads_probabilities(read):
             return LossKind("probabilities", True)
-        if any(one.name in (*SIGMOIDS, *LOGARITHMS) for one in read):
+        if read:
             return LossKind(None, True)  # a sigmoid of scores that are scaled or shifted, or of differences
         with torch.no_grad():
             if _falls_as_of_logits(loss, shape):

@@ -86,9 +86,7 @@ class ComparatorDistance(distances.BaseDistance):  # type: ignore[misc]
 
     def pairwise_distance(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
         """Return the scores `(N,)` of embeddings pair by pair."""
-        model = self.model
-        fused = model.fusion(model._fused_size(query_emb), model._fused_size(ref_emb))
-        return model.head(fused).squeeze(-1)  # type: ignore[no-any-return]
+        return self.model.head(self.model._fuse(query_emb, ref_emb)).squeeze(-1)  # type: ignore[no-any-return]
 
     def normalize(self, embeddings: Tensor, dim: int = 1, **kwargs: Any) -> Tensor:
         """Raise: this is for distances of normalized embeddings."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pairfuse._checks import check_int, check_like, check_positive, check_tensor, unknown_name
+from pairfuse._checks import UNLABELED, check_int, check_like, check_positive, check_tensor, unknown_name
 from pairfuse._layers import check_rows_apart
 from pairfuse._starting import start_from_batch, wants_start
 from pairfuse.comparator import SiameseComparator
@@ -19,7 +19,6 @@ from pairfuse.scoring.reduction import reduce_all_pairs
 from pairfuse.scoring.shares import Share
 
 Negatives = Literal["all", "semi-hard"]
-UNLABELED = -1
 MARGIN = 1.0
 MAX_BYTES = 40 * 2**20
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pairfuse._layers import depends_on_batch
-from pairfuse.scoring.blocks import MAX_BYTES, Scorer, without_autocast
+from pairfuse.scoring.blocks import Scorer, without_autocast
 from pairfuse.scoring.factors import Factors
 from pairfuse.scoring.footprint import measure
 from pairfuse.scoring.plan import Plan
@@ -24,8 +24,8 @@ def reduce_all_pairs(
     v: Tensor,
     reduction: Reduction,
     *,
-    max_bytes: int = MAX_BYTES,
-    most: int | None = None,
+    max_bytes: int,
+    most: int,
 ) -> Share:
     """Add up the shares of all rows of a score matrix.
 
@@ -40,8 +40,8 @@ def reduce_all_pairs(
         v: Right embeddings `(M, D2)`.
         reduction: The shares of the rows.
         max_bytes: Memory for factors and scores, besides the gradients themselves.
-        most: The number of rows to decide by whether everything fits; by default N. Processes that share a batch
-            must decide alike.
+        most: The number of rows to decide by whether everything fits: N, or the most that a process of a shared batch
+            has, since all must decide alike.
 
     Returns:
         The sum, whose total has gradients.
@@ -56,7 +56,6 @@ def reduce_all_pairs(
         v = u if one_set else v.to(scorer.compute_dtype)
         if scorer.is_traced or len(u) == 0:
             return _whole(scorer, reduction)
-        most = len(u) if most is None else most
         footprints = measure(
             scorer.plan, u[:0].detach(), v[:0].detach(), TileSteps(reduction.sampled, scorer.gradients)
         )

@@ -5,10 +5,12 @@ from typing import Any
 import torch
 
 from pairfuse._layers import layers_of
+from pairfuse._modes import set_mode
 from pairfuse._starting import last_layer, wants_start
 from pairfuse.comparator import SiameseComparator
 from pairfuse.diagnosis.context import Context
 from pairfuse.diagnosis.probe import OK, Result, Skip
+from pairfuse.diagnosis.probes.labels import area_under_roc
 
 STEPS = 300
 LEARNING_RATE = 1e-3  # where no optimizer is given
@@ -35,10 +37,10 @@ def head_start(context: Context) -> Result:
     if any(name.startswith(("encoder.", "right_encoder.")) for name in learned):
         raise Skip("the encoder learns, so the embeddings change")
     x1, x2 = context.sample.some_pairs()
-    model.eval()
+    set_mode(model, False)
     with torch.no_grad():
         u, v = model._encode_pairs(x1, x2)
-        features = model.fusion(model._fused_size(u), model._fused_size(v))
+        features = model._fuse(u, v)
         for layer in layers_of(model.head)[:-1]:
             features = layer(features)
         logits = last(features).squeeze(-1).double()
@@ -48,7 +50,7 @@ def head_start(context: Context) -> Result:
     groups = [] if context.optimizer is None else context.optimizer.param_groups
     rate = max((float(group["lr"]) for group in groups if "lr" in group), default=LEARNING_RATE)
     positive, negative = logits[same], logits[~same]
-    area = float((positive[:, None] > negative).double().mean())
+    area = area_under_roc(positive, negative)
     middle = float(positive.mean() + negative.mean()) / 2
     step = rate * float(features.abs().sum(-1).double().mean())
     evidence: dict[str, Any] = {

@@ -74,6 +74,12 @@ def labels(context: Context) -> Result:
     return OK._replace(evidence=evidence)
 
 
+def area_under_roc(positive: Tensor, negative: Tensor) -> float:
+    """How often a positive pair scores higher than a negative one; ties count half."""
+    above = (positive[:, None] > negative).double() + (positive[:, None] == negative).double() / 2
+    return float(above.mean())
+
+
 def _order(context: Context, same: Tensor) -> dict[str, float] | None:
     """How the scores order the pairs, as evidence, and whether significantly the wrong way round."""
     logits = context.given.logits.double().cpu()
@@ -82,8 +88,7 @@ def _order(context: Context, same: Tensor) -> dict[str, float] | None:
     ones, zeros = logits[same], logits[~same]
     if min(len(ones), len(zeros)) < 2:
         return None
-    above = (ones[:, None] > zeros).double() + (ones[:, None] == zeros).double() / 2
-    auc = float(above.mean())
+    auc = area_under_roc(ones, zeros)
     deviation = math.sqrt((len(same) + 1) / (12 * len(ones) * len(zeros)))  # of the AUC of a random order
     cost, y = nn.functional.binary_cross_entropy_with_logits, same.double()
     loss, turned = float(cost(logits, y)), float(cost(logits, 1 - y))
