@@ -11,8 +11,8 @@ import pairfuse as pf
 SOURCE = Path(pf.__file__).parent
 LAYERS = [  # from the ground up; a file imports from its own package and from those before it
     *("_checks", "_progress", "_layers", "_modes", "items", "fusions", "heads", "scoring", "gallery"),
-    *("_assembly", "_starting", "comparator"),
-    *("index", "xnor", "data", "encoders", "diagnosis", "testing", "losses", "integrations"),
+    *("_assembly", "_starting", "decisions", "_deciding", "comparator"),
+    *("index", "xnor", "data", "evaluation", "encoders", "diagnosis", "testing", "losses", "integrations"),
 ]
 
 

@@ -33,6 +33,15 @@ def check_positive(owner: str, argument: str, value: Any) -> float:
     return float(value)
 
 
+def check_probability(owner: str, argument: str, value: Any) -> float:
+    """Return `value` as a float. Raise unless it is a number above 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{owner} expects {argument} to be a number, got {value!r}")
+    if not 0 < value < 1:
+        raise ValueError(f"{owner} expects {argument} to be above 0 and below 1, got {value!r}")
+    return float(value)
+
+
 def check_share(owner: str, argument: str, value: Any) -> float:
     """Return `value` as a float; raise unless it is a number in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

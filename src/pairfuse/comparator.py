@@ -9,26 +9,26 @@ from typing_extensions import override
 
 from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair, refuse_additive
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
-from pairfuse._layers import check_rows_apart, has_altered_output
+from pairfuse._deciding import Deciding
+from pairfuse._layers import has_altered_output
 from pairfuse._modes import eval_mode
 from pairfuse._starting import StartableHead
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.gallery import Gallery, as_gallery, as_queries, count, encode_items, make_scorer, squeeze_single_output
-from pairfuse.heads import check_head, is_monotone_affine, make_head, warn_of_probabilities
+from pairfuse.heads import check_head, is_monotone_affine, make_head
 from pairfuse.items.batches import (
     Batch,
     add_batch_dimension,
     concatenate,
     count_items,
     fit_together,
-    take_rows,
 )
 from pairfuse.items.reading import Items
 from pairfuse.items.tower import Side, Tower, first_parameter
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 
-class SiameseComparator(StartableHead):
+class SiameseComparator(StartableHead, Deciding):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
@@ -149,7 +149,7 @@ class SiameseComparator(StartableHead):
     @override
     def forward(self, x1: Batch, x2: Batch) -> Tensor:
         """Return the logits of pairs, `(B,)` or `(B, K)`."""
-        single = is_single_pair(self._tower("left"), self._tower("right"), x1, x2)
+        single = self._is_single(x1, x2)
         if single:
             x1, x2 = add_batch_dimension(x1), add_batch_dimension(x2)
         u, v = self._encode_pairs(x1, x2)
@@ -169,53 +169,12 @@ class SiameseComparator(StartableHead):
         return in_dtype_of(self.fusion, self.head, u, v)
 
     @override
+    def _is_single(self, x1: Batch, x2: Batch) -> bool:
+        return is_single_pair(self._tower("left"), self._tower("right"), x1, x2)
+
+    @override
     def _count_pairs(self, x1: Batch, x2: Batch) -> int:
-        single = is_single_pair(self._tower("left"), self._tower("right"), x1, x2)
-        return 1 if single else count_items("x1", x1)
-
-    @torch.no_grad()
-    def predict_proba(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:
-        """Return the probability that each pair is the same, in eval mode and without gradients.
-
-        The mode of every submodule stays as it is, also after an error. There is a warning if a head of your own looks
-        as if it returned probabilities instead of logits: it does not end in an `nn.Linear`, and the outputs of 8 or
-        more pairs are all in [0, 1].
-
-        Args:
-            x1: As for calling the model.
-            x2: As for calling the model.
-            batch_size: Number of pairs that go through the model at a time.
-
-        Returns:
-            Probabilities in [0, 1] with the shape of the logits: `sigmoid(logits)`. If the head has K > 1 outputs,
-            these are classes: each row is `softmax(logits)` and sums to 1.
-
-        Raises:
-            ValueError: A batch norm has no running statistics, so that a result would depend on the other pairs; or
-                calling the model raises it.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4), "abs-diff")
-            >>> x = torch.randn(1, 8)
-            >>> model.predict_proba(x, x)  # a distance of 0: the head starts at 95 %
-            tensor([0.9526])
-        """
-        batch_size = check_int("predict_proba", "batch_size", batch_size)
-        with eval_mode(self) as model:
-            check_rows_apart("predict_proba", model)
-            single = is_single_pair(model._tower("left"), model._tower("right"), x1, x2)
-            pairs = 1 if single else count_items("x1", x1)
-            logits: Tensor
-            if pairs <= batch_size:
-                logits = model(x1, x2)
-            else:
-                slices = [(start, start + batch_size) for start in range(0, pairs, batch_size)]
-                logits = torch.cat([model(take_rows(x1, *rows), take_rows(x2, *rows)) for rows in slices])
-            if not single:
-                warn_of_probabilities(model.head, logits)
-        several = logits.ndim > (0 if single else 1)
-        return logits.softmax(-1) if several else logits.sigmoid()
+        return 1 if self._is_single(x1, x2) else count_items("x1", x1)
 
     def encode(self, x: Batch, *, side: Side = "left") -> Tensor:
         """Embed items in the current mode, with gradients.

@@ -1,0 +1,67 @@
+"""A figure with its confidence interval."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from pairfuse.decisions.fields import check_fields, read_number, read_text
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its confidence interval. `float(estimate)` is the figure.
+
+    Attributes:
+        value: The figure.
+        low: The lower end of the interval; NaN if there is none.
+        high: The upper end of the interval; NaN if there is none.
+        note: Why the figure rests on too little to be printed, such as "3 errors"; empty if it does not.
+
+    Examples:
+        >>> import pairfuse as pf
+        >>> print(pf.decisions.Estimate(0.9312, 0.9121, 0.9478))
+        0.931 [0.912, 0.948]
+        >>> print(pf.decisions.Estimate(0.0002, 0.00001, 0.0012, note="2 errors"))
+        at most 0.0012 (2 errors)
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    note: str = ""
+
+    def __float__(self) -> float:
+        """Return the figure without its interval."""
+        return self.value
+
+    def __str__(self) -> str:
+        """Return three digits of the figure and its interval, or only the interval if it rests on too little."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return f"{self.value:.3g}" + (f" ({self.note})" if self.note else "")
+        if not self.note:
+            return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        if self.low < 0.05 < 1 - self.high:
+            return f"at most {self.high:.2g} ({self.note})"
+        return f"between {self.low:.2g} and {self.high:.2g} ({self.note})"
+
+    @classmethod
+    def from_dict(cls, owner: str, values: Any) -> "Estimate":
+        """Return the estimate whose fields are in a mapping; `owner` names it in errors."""
+        check_fields(owner, values, ["value", "low", "high", "note"])
+        numbers = {name: read_number(f"{owner}.{name}", values[name], nan=True) for name in ("value", "low", "high")}
+        return cls(**numbers, note=read_text(f"{owner}.note", values["note"]))
+
+
+def wilson(share: float, trials: float, confidence: float) -> tuple[float, float]:
+    """Return the score interval of a share that was seen in a number of independent trials.
+
+    For dependent trials pass their effective number: the independent trials that would have the same variance.
+
+    References:
+        Wilson, *Probable Inference, the Law of Succession, and Statistical Inference*, JASA 1927.
+    """
+    z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
+    middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = math.sqrt(z2 * (share * (1 - share) / trials + z2 / (4 * trials**2))) / (1 + z2 / trials)
+    return max(0.0, middle - half), min(1.0, middle + half)
