@@ -12,6 +12,7 @@ from pairfuse.xnor import xnor_margin
 
 if TYPE_CHECKING:
     from pairfuse.diagnosis import Diagnosis, Finding, diagnose
+    from pairfuse.evaluation import evaluate, evaluate_folds, evaluate_pairs, evaluate_scores
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,11 @@ __all__ = [
     "data",
     "diagnose",
     "encoders",
+    "evaluate",
+    "evaluate_folds",
+    "evaluate_pairs",
+    "evaluate_scores",
+    "evaluation",
     "fusions",
     "index",
     "list_fusions",
@@ -38,9 +44,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: `testing` needs Hypothesis, and few programs need `diagnose`."""
-    if name == "testing":
-        return import_module("pairfuse.testing")
+    """Import on first use: `testing` needs Hypothesis, and few programs need the others."""
+    if name in ("evaluation", "testing"):
+        return import_module(f"pairfuse.{name}")
+    if name.startswith("evaluate"):
+        return getattr(import_module("pairfuse.evaluation"), name)
     if name in ("Diagnosis", "Finding", "diagnose"):
         return getattr(import_module("pairfuse.diagnosis"), name)
     raise AttributeError(f"module 'pairfuse' has no attribute {name!r}")

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from pairfuse.decisions.fields import check_fields, read_number, read_text
@@ -36,14 +35,17 @@ class Estimate:
         return self.value
 
     def __str__(self) -> str:
-        """Return three digits of the figure and its interval, or only the interval if it rests on too little."""
+        """Return the figure with its interval, to two digits of its half width, or what is known if it is too little."""
         if math.isnan(self.low) or math.isnan(self.high):
-            return f"{self.value:.3g}" + (f" ({self.note})" if self.note else "")
+            return f"{self.value:.4g}" + (f" ({self.note})" if self.note else "")
+        half = (self.high - self.low) / 2
+        digits = min(max(2, 1 - math.floor(math.log10(half))), 9) if half > 0 else 4
+        low, high = f"{self.low:.{digits}f}", f"{self.high:.{digits}f}"
         if not self.note:
-            return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
-        if self.low < 0.05 < 1 - self.high:
-            return f"at most {self.high:.2g} ({self.note})"
-        return f"between {self.low:.2g} and {self.high:.2g} ({self.note})"
+            return f"{self.value:.{digits}f} [{low}, {high}]"
+        if "errors" not in self.note:
+            return f"between {low} and {high} ({self.note})"
+        return f"at most {high} ({self.note})" if self.value < 0.5 else f"at least {low} ({self.note})"
 
     @classmethod
     def from_dict(cls, owner: str, values: Any) -> "Estimate":
@@ -53,15 +55,20 @@ class Estimate:
         return cls(**numbers, note=read_text(f"{owner}.note", values["note"]))
 
 
-def wilson(share: float, trials: float, confidence: float) -> tuple[float, float]:
+def wilson(share: float, trials: float, quantile: float) -> tuple[float, float]:
     """Return the score interval of a share that was seen in a number of independent trials.
 
     For dependent trials pass their effective number: the independent trials that would have the same variance.
 
+    Args:
+        share: The share of successes.
+        trials: The number of trials, above 0.
+        quantile: Half of the width of the interval in standard errors, such as 1.96.
+
     References:
         Wilson, *Probable Inference, the Law of Succession, and Statistical Inference*, JASA 1927.
     """
-    z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
+    z2 = quantile**2
     middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = math.sqrt(z2 * (share * (1 - share) / trials + z2 / (4 * trials**2))) / (1 + z2 / trials)
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -87,13 +87,13 @@ class Scorer:
         corners = ((i, j) for i in starts for j in ends)
         steps = show_progress(corners, "scoring", len(starts) * len(ends)) if self.progress else corners
         places = ((_slice(i, height, self.u), _slice(j, width, self.v)) for i, j in steps)
-        return (ScoreBlock(*place, self._block(*place)) for place in places)
+        return (ScoreBlock(*place, self.block(*place)) for place in places)
 
     def matrix(self) -> Tensor:
         """Return all scores `(N, M, K)`. With gradients the budget is ignored."""
         everything = slice(0, self.u.shape[0]), slice(0, self.v.shape[0])
         if self._unlimited or self.u.numel() == 0 or self.v.numel() == 0:
-            return self._block(*everything)
+            return self.block(*everything)
         scores: Tensor | None = None
         for rows, columns, block in self.blocks():
             if (rows, columns) == everything:
@@ -105,13 +105,14 @@ class Scorer:
         assert scores is not None
         return scores
 
-    def _block(self, rows: slice, columns: slice) -> Tensor:
+    def block(self, rows: slice | Tensor, columns: slice | Tensor) -> Tensor:
+        """Return the scores of some rows and columns, slices or positions: `(n, m, K)`."""
         u, v = self._sized(self.u[rows]), self._sized(self.v[columns])
         with without_autocast(u.device):
             factors = self.plan.factors(u, v)
             if self._unlimited or u.numel() == 0 or v.numel() == 0 or self._is_one_tile:
                 scores = self._tile(u, v, factors)
-                return self._block(rows, columns) if scores is None else scores.to(self.dtype)
+                return self.block(rows, columns) if scores is None else scores.to(self.dtype)
             table: Tensor | None = None
             height, width = self._tile_size(u.shape[0], v.shape[0])
             for i in range(0, u.shape[0], height):
@@ -119,7 +120,7 @@ class Scorer:
                     at = slice(i, i + height), slice(j, j + width)
                     scores = self._tile(u[at[0]], v[at[1]], [x.block(*at) for x in factors])
                     if scores is None:
-                        return self._block(rows, columns)
+                        return self.block(rows, columns)
                     if table is None:
                         table = scores.new_empty(u.shape[0], v.shape[0], scores.shape[-1], dtype=self.dtype)
                     table[at] = scores

@@ -1,0 +1,134 @@
+"""What `evaluate` and its kin are given: checked, encoded and put into units."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+
+from pairfuse._checks import UNLABELED, check_finite, check_labels, check_targets, check_tensor
+from pairfuse._deciding import Deciding
+from pairfuse.evaluation.build import Settings
+from pairfuse.evaluation.pairs import AllPairs, sort_side
+from pairfuse.evaluation.table import number_units
+from pairfuse.evaluation.trials import Trials
+from pairfuse.gallery import encode_items, make_scorer
+from pairfuse.items.batches import combine
+from pairfuse.items.reading import Items, known_length
+from pairfuse.items.tower import Side
+from pairfuse.scoring import MAX_BYTES as SCORER_BYTES
+
+
+def check_comparator(owner: str, model: Any) -> None:
+    """Raise unless a model is a comparator."""
+    if not isinstance(model, Deciding):
+        raise TypeError(
+            f"{owner} expects model to be a SiameseComparator, got {type(model).__name__}: for scores of another model "
+            "use evaluate_scores"
+        )
+
+
+class LabeledItems:
+    """Items with their labels, without those that are unlabeled.
+
+    Args:
+        owner: The caller, for errors.
+        items: The items.
+        labels: Their labels; -1 means unlabeled.
+        groups: What is drawn as a whole; None stands for the labels.
+        suffix: Of the arguments' names, for errors.
+
+    Attributes:
+        labels: The labels that are not -1 `(N,)`.
+        groups: Their groups `(N,)`.
+        units: The numbers of their groups `(N,)`, once they are known.
+    """
+
+    units: Tensor
+
+    def __init__(self, owner: str, items: Items, labels: Any, groups: Any, *, suffix: str = "") -> None:
+        self._owner, self._items, self._suffix = owner, items, suffix
+        self._given = known_length(items)
+        labels = check_labels(owner, labels, self._given)
+        self._labeled = (labels != UNLABELED).nonzero()[:, 0]
+        self._count = len(labels)
+        self.labels = self.groups = labels[self._labeled]
+        if len(self.labels) == 0:
+            raise ValueError(f"{owner} expects labels of at least one item, got {len(labels)} labels of -1 (unlabeled)")
+        if groups is not None:
+            try:
+                self.groups = check_labels(owner, groups, len(labels))[self._labeled]
+            except (TypeError, ValueError) as error:
+                raise type(error)(str(error).replace("labels", f"groups{suffix}").replace("label", "group")) from None
+
+    def only(self, positions: Tensor) -> "LabeledItems":
+        """Return those at some positions among all items, in a data set or batch that can be indexed."""
+        some = object.__new__(LabeledItems)
+        some._owner, some._suffix, some._count = self._owner, self._suffix, len(positions)
+        batch = isinstance(self._items, (Tensor, dict, list, tuple)) or hasattr(self._items, "keys")
+        some._items = combine(lambda x: x[positions], self._items) if batch else Subset(self._items, positions.tolist())  # type: ignore[arg-type]
+        some._labeled = torch.arange(len(positions))
+        among = torch.searchsorted(self._labeled, positions)
+        some.labels, some.groups, some.units = self.labels[among], self.groups[among], self.units[among]
+        return some
+
+    def embed(self, model: Any, side: Side, batch_size: int, progress: bool) -> Tensor:
+        """Return the embeddings of the labeled items `(N, D)`."""
+        name = f"items{self._suffix}"
+        embeddings = encode_items(model, name, self._items, side, batch_size, progress)
+        check_labels(self._owner, torch.zeros(self._count, dtype=torch.long), len(embeddings))
+        check_finite(self._owner, **{name: embeddings})
+        return embeddings if len(self._labeled) == self._count else embeddings[self._labeled.to(embeddings.device)]
+
+
+def score_all(
+    settings: Settings, model: Any, sets: list[LabeledItems], batch_size: int, progress: bool
+) -> AllPairs:
+    """Return all pairs of a set with itself, or of two sets, for a model in eval mode."""
+    left, right = sets[0], sets[-1]
+    itself = len(sets) == 1
+    u = left.embed(model, "left", batch_size, progress)
+    v = u if itself and model.tied else right.embed(model, "right", batch_size, progress)
+    sides = [sort_side(x, items.labels, items.units) for x, items in ((u, left), (v, right))]
+    budget = min(SCORER_BYTES, settings.max_bytes // 2)
+    scorer = make_scorer(settings.owner, model, *(side.embeddings for side in sides), max_bytes=budget)
+    outputs = scorer.block(slice(0, 1), slice(0, 1)).shape[-1]
+    if outputs != 1:
+        raise ValueError(
+            f"{settings.owner} expects a head with one output, got {outputs}: for one of them, pass its scores to "
+            "evaluate_scores"
+        )
+    return AllPairs(scorer, *sides, itself=itself, halved=itself and model.symmetric, progress=progress)
+
+
+class Units(NamedTuple):
+    """How many units there are: groups that are resampled, and identities in them. Both are 0 if unknown."""
+
+    groups: int
+    identities: int
+
+
+def score_trials(settings: Settings, scores: Any, y: Any, groups1: Any, groups2: Any) -> tuple[Trials, Units]:
+    """Return scored pairs with their units."""
+    owner = settings.owner
+    scores = torch.as_tensor(scores).detach()
+    if scores.ndim != 1 or not len(scores):
+        raise ValueError(f"{owner} expects scores of shape (B,), one for each pair, got shape {tuple(scores.shape)}")
+    scores = scores if scores.is_floating_point() else scores.float()
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    check_finite(owner, scores=scores)
+    same = check_targets(owner, torch.as_tensor(y).to(scores.device), len(scores)) == 1
+    if (groups1 is None) != (groups2 is None):
+        raise TypeError(f"{owner} expects groups1 and groups2 together, got only one of them")
+    if groups1 is None:
+        return Trials(scores, same, torch.zeros(2, len(scores), dtype=torch.long, device=scores.device)), Units(0, 0)
+    groups = []
+    for name, given in (("groups1", groups1), ("groups2", groups2)):
+        try:
+            groups.append(check_labels(owner, given, len(scores)))
+        except (TypeError, ValueError) as error:
+            words = str(error).replace("labels", name).replace("label", "group").replace("item", "pair")
+            raise type(error)(words) from None
+    numbers, count = number_units(torch.cat(groups), settings.generator)
+    identities = len(torch.cat(groups).unique())
+    return Trials(scores, same, torch.stack(numbers.split(len(scores))).to(scores.device)), Units(count, identities)
