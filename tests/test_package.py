@@ -23,6 +23,7 @@ def test_public_names():
     assert all(hasattr(pf, name) for name in pf.__all__)
     files = {
         "comparator",
+        "decisions",
         "diagnosis",
         "gallery",
         "heads",

@@ -12,7 +12,7 @@ from pairfuse.xnor import xnor_margin
 
 if TYPE_CHECKING:
     from pairfuse.diagnosis import Diagnosis, Finding, diagnose
-    from pairfuse.evaluation import evaluate, evaluate_folds, evaluate_pairs, evaluate_scores
+    from pairfuse.evaluation import evaluate, evaluate_folds, evaluate_pairs, evaluate_scores, evaluate_search
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "evaluate_folds",
     "evaluate_pairs",
     "evaluate_scores",
+    "evaluate_search",
     "evaluation",
     "fusions",
     "index",

@@ -116,8 +116,8 @@ class Deciding(nn.Module):
         decision = self.decision
         if decision is None:
             raise ValueError(
-                "same expects a model with a decision, got none: set "
-                "model.decision = pf.evaluate(model, items, labels).decide(far=0.01), on identities kept out of training"
+                "same expects a model with a decision, got none: set model.decision = "
+                "pf.evaluate(model, items, labels).decide(far=0.01), on identities kept out of training"
             )
         return decision.accepts(self._logits("same", x1, x2, batch_size)[0])
 

@@ -190,5 +190,5 @@ def warn_of_probabilities(head: nn.Module, outputs: Tensor) -> None:
             f"predict_proba expects a head that returns logits, but all {outputs.numel()} outputs of "
             f"{type(head).__name__} are in [0, 1]: if they are probabilities already, remove the head's sigmoid or "
             "softmax, and train with a loss that takes logits",
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -1,6 +1,6 @@
 """How often the intervals of `pf.evaluate` hold the truth: data sets drawn again and again from one population.
 
-    python -m tests.benchmarks.coverage [--runs N]
+python -m tests.benchmarks.coverage [--runs N]
 """
 
 import argparse

@@ -18,8 +18,8 @@ RULES = ("far", "eer", "cost", "precision")  # what a threshold is chosen for
 class Decision:
     """When two things count as the same, and how often that is wrong. Made by `Report.decide`.
 
-    A pair is called the same if its score is at least `threshold`. Set it as `model.decision`; then `model.same` uses it,
-    `predict_proba` is calibrated, and `save_pretrained` saves it with the model.
+    A pair is called the same if its score is at least `threshold`. Set it as `model.decision`: then `model.same` uses
+    it, `predict_proba` is calibrated, and `save_pretrained` saves it with the model.
 
     Attributes:
         threshold: The least score, a raw logit, of a pair that is called the same.
@@ -71,8 +71,8 @@ class Decision:
             prior: Share of pairs that are the same where the model is used, above 0 and below 1.
 
         Raises:
-            ValueError: The prior is not above 0 and below 1, or the threshold was chosen for a cost or a precision, which
-                depends on the prior.
+            ValueError: The prior is not above 0 and below 1, or the threshold was chosen for a cost or a precision,
+                which depends on the prior.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -86,8 +86,8 @@ class Decision:
         changed = {"cost", "precision"} & set(self.rule)
         if changed:
             raise ValueError(
-                f"at_prior expects a threshold that does not depend on the prior, got a decision for a {changed.pop()}: "
-                "call report.decide again, with the other prior"
+                f"at_prior expects a threshold that does not depend on the prior, got one for a {changed.pop()}: call "
+                "report.decide again, with the other prior"
             )
         return replace(self, prior=prior)
 

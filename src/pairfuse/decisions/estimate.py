@@ -19,10 +19,10 @@ class Estimate:
 
     Examples:
         >>> import pairfuse as pf
-        >>> print(pf.decisions.Estimate(0.9312, 0.9121, 0.9478))
+        >>> print(pf.evaluation.Estimate(0.9312, 0.9121, 0.9478))
         0.931 [0.912, 0.948]
-        >>> print(pf.decisions.Estimate(0.0002, 0.00001, 0.0012, note="2 errors"))
-        at most 0.0012 (2 errors)
+        >>> print(pf.evaluation.Estimate(0.0002, 0.00001, 0.00121, note="2 errors"))
+        at most 0.00121 (2 errors)
     """
 
     value: float
@@ -35,7 +35,7 @@ class Estimate:
         return self.value
 
     def __str__(self) -> str:
-        """Return the figure with its interval, to two digits of its half width, or what is known if it is too little."""
+        """Return the figure and its interval, to two digits of its half width; only the interval if there is a note."""
         if math.isnan(self.low) or math.isnan(self.high):
             return f"{self.value:.4g}" + (f" ({self.note})" if self.note else "")
         half = (self.high - self.low) / 2

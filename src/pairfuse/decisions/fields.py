@@ -14,7 +14,9 @@ def check_fields(owner: str, values: Any, wanted: Iterable[str], optional: Itera
     if missing:
         raise ValueError(f"{owner} lacks the fields {', '.join(missing)}")
     if unknown:
-        raise ValueError(f"{owner} has unknown fields: {', '.join(unknown)}. It may be from a newer version of pairfuse")
+        raise ValueError(
+            f"{owner} has unknown fields: {', '.join(unknown)}. It may be from a newer version of pairfuse"
+        )
     return values
 
 

@@ -3,6 +3,7 @@
 from pairfuse.decisions import Calibration, Decision, Estimate, Isotonic, Platt
 from pairfuse.evaluation.evaluate import evaluate, evaluate_folds, evaluate_pairs, evaluate_scores
 from pairfuse.evaluation.report import Report
+from pairfuse.evaluation.search import SearchReport, evaluate_search
 
 __all__ = [
     "Calibration",
@@ -11,8 +12,10 @@ __all__ = [
     "Isotonic",
     "Platt",
     "Report",
+    "SearchReport",
     "evaluate",
     "evaluate_folds",
     "evaluate_pairs",
     "evaluate_scores",
+    "evaluate_search",
 ]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Generator, Tensor
 
@@ -49,8 +50,8 @@ class Settings:
         wanted = sorted(check_probability(self.owner, "each far", far) for far in self.far)
         if wanted and wanted[0] * negatives < 1:
             raise ValueError(
-                f"{self.owner} expects at least {math.ceil(1 / wanted[0]):,} negative pairs for a FAR of {wanted[0]:g}, "
-                f"got {negatives:,}"
+                f"{self.owner} expects at least {math.ceil(1 / wanted[0]):,} negative pairs for a FAR of "
+                f"{wanted[0]:g}, got {negatives:,}"
             )
         return wanted
 
@@ -129,9 +130,7 @@ class _Figures:
         accepted = point.far * self._curve.negative.total
         return self._estimate(point.tar, lambda x: x.tar_at(far), point.threshold, errors, min(errors, accepted))
 
-    def _estimate(
-        self, value: float, statistic: Statistic, threshold: float, errors: float, noted: float
-    ) -> Estimate:
+    def _estimate(self, value: float, statistic: Statistic, threshold: float, errors: float, noted: float) -> Estimate:
         if self.rates is None or self._resamples is None:
             return Estimate(value)
         few = errors < FEW
@@ -141,7 +140,7 @@ class _Figures:
     def loss(self, calibration: Calibration, of_negative: Loss, of_positive: Loss) -> Estimate:
         """Return the mean of a loss of the logits, both kinds of pairs weighing the same."""
         sides = ((self._curve.negative, of_negative), (self._curve.positive, of_positive))
-        means = [float(weighted_mean(sample, lambda x, f=f: f(calibration(x)))) for sample, f in sides]
+        means = [float(weighted_mean(sample, partial(_loss_of, loss, calibration))) for sample, loss in sides]
         value = sum(means) / 2
         if self._resamples is None:
             return Estimate(value)
@@ -159,3 +158,7 @@ class _Figures:
         rows = in_bins(calibration(self._resamples.scores))
         interval = self._resamples.interval(lambda x: calibration_error(*x.means(rows)), value)
         return clipped(value, interval, note_of(FEW, self._identities))
+
+
+def _loss_of(loss: Loss, calibration: Calibration, scores: Tensor) -> Tensor:
+    return loss(calibration(scores))

@@ -62,10 +62,10 @@ class Curve:
 
     def __init__(self, negative: Sample, positive: Sample) -> None:
         self.negative, self.positive = negative, positive
-        levels = positive.values.unique()  # between two of them the curve is straight
+        levels = torch.unique(positive.values)  # between two of them the curve is straight
         above = torch.searchsorted(negative.values, levels, right=True)
         gaps = negative.values[above[above < len(negative.values)]]
-        corners = torch.cat([levels, gaps, negative.values[:1]]).unique().flip(0)
+        corners = torch.unique(torch.cat([levels, gaps, negative.values[:1]])).flip(0)
         accepted = [sample.total - sample.below(corners) for sample in (negative, positive)]
         none = accepted[0].new_zeros(1)
         self._false, self._true = (torch.cat([none, count]).double() for count in accepted)

@@ -105,7 +105,7 @@ def evaluate(
         raise TypeError("evaluate expects groups2 only together with items2")
     given = torch.cat([x.groups for x in sets])
     units, count = number_units(given, settings.generator)
-    for x, numbers in zip(sets, units.split([len(x.groups) for x in sets]), strict=True):
+    for x, numbers in zip(sets, torch.split(units, [len(x.groups) for x in sets]), strict=True):
         x.units = numbers
     with eval_mode(model) as still:
         pairs = score_all(settings, still, sets, batch_size, progress)
@@ -114,7 +114,7 @@ def evaluate(
             [pairs],
             units=count,
             items=len(given),
-            identities=len(given.unique()),
+            identities=len(torch.unique(given)),
             comparison=model.comparison,
             decision=model.decision,
         )
@@ -140,9 +140,8 @@ def evaluate_folds(
 
     Each fold's identities are judged by a model that was trained on the identities of all other folds. So all
     identities are used for the figures, and none was seen by the model that judges it. The pairs are those within the
-    folds, of all folds together. `report.decide` then chooses a threshold for a model that is trained in the same way on
-    all identities; this assumes that such models put their scores on the same scale, as `AllPairsLoss` and `start_head`
-    make them do by and large.
+    folds, of all folds together. `report.decide` then chooses a threshold for a model that is trained in the same way
+    on all identities; this assumes that such models put their scores on about the same scale.
 
     Args:
         fit: Trains a new model: gets the positions of the items to train on `(n,)` and returns a comparator.
@@ -188,7 +187,7 @@ def evaluate_folds(
             [*sources],
             units=count,
             items=len(all_items.groups),
-            identities=len(all_items.groups.unique()),
+            identities=len(torch.unique(all_items.groups)),
             comparison=model.comparison,
         )
 

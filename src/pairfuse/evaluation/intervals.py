@@ -82,10 +82,10 @@ class Rates:
 def rates(table: UnitTable, merged: Merged, counts: Tensor, quantile: float) -> Rates:
     """Return the rates of one kind of pairs from its counts `(rows, levels)`.
 
-    Two pairs depend on each other if they share a unit. The variance is the mean of two estimates that err in opposite
-    directions if there are few units. One is the sum of the products of the deviations of all such pairs of pairs, which
-    is too small, since deviations from the mean of the sample are. The other leaves out one unit at a time, and is too
-    large, since it counts the noise of single pairs twice.
+    Two pairs depend on each other if they share a unit. The variance is the mean of two estimates that err in
+    opposite directions if there are few units. One is the sum of the products of the deviations of all such pairs of
+    pairs. It is often too small, since the mean is that of the sample. The other leaves out one unit at a time, and is
+    too large, since it counts the noise of single pairs twice.
     """
     reached = counts.double().flip(1).cumsum(1).flip(1)  # counts from each level on
     totals = reached[:, :1]  # pairs of each two units

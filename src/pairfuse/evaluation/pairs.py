@@ -52,7 +52,8 @@ def sort_side(embeddings: Tensor, labels: Tensor, units: Tensor) -> Side:
     order = torch.argsort(labels, stable=True)
     order = order[torch.argsort(units[order], stable=True)]
     device = embeddings.device
-    return Side(embeddings[order.to(device)], *(x[order].to(device) for x in (labels, units)), order.to(device))
+    at = order.to(device)
+    return Side(embeddings[at], labels[order].to(device), units[order].to(device), at)
 
 
 class AllPairs:
@@ -76,14 +77,14 @@ class AllPairs:
     ) -> None:
         self.scorer, self.left, self.right = scorer, left, right
         self.itself, self.halved, self.progress = itself, halved, progress
-        identities, labels = torch.cat([left.labels, right.labels]).unique(return_inverse=True)
-        parts = labels.split([len(left.labels), len(right.labels)])
+        identities, labels = torch.unique(torch.cat([left.labels, right.labels]), return_inverse=True)
+        parts = torch.split(labels, [len(left.labels), len(right.labels)])
         sizes = [torch.bincount(x, minlength=len(identities)) for x in parts]
         self.positives = (int((sizes[0] * sizes[1]).sum()) - itself * len(left.labels)) // (1 + halved)
         pairs = len(left.labels) * (len(right.labels) - itself) // (1 + halved)
         self.negatives = pairs - self.positives
         both = torch.stack([labels, torch.cat([left.units, right.units])])
-        self._crossing = both.unique(dim=1).shape[1] > len(identities)  # positive pairs of two units
+        self._crossing = torch.unique(both, dim=1).shape[1] > len(identities)  # positive pairs of two units
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[Tile]:
@@ -109,7 +110,9 @@ class AllPairs:
             for column in range(start, stop, width):
                 columns = slice(column, min(column + width, stop))
                 scores = self._scores(rows, columns)
-                yield self._mixed(scores, rows, columns) if mixed else Tile(scores, unit, self.right.units[columns], None)
+                yield (
+                    self._mixed(scores, rows, columns) if mixed else Tile(scores, unit, self.right.units[columns], None)
+                )
 
     def _mixed(self, scores: Tensor, rows: slice, columns: slice) -> Tile:
         """Return the pairs of a tile one by one, without those that are left out."""
@@ -120,13 +123,13 @@ class AllPairs:
         elif self.itself:
             wanted = self.left.positions[rows, None] != self.right.positions[columns]
         same = self.left.labels[rows, None] == self.right.labels[columns]
-        units = torch.broadcast_tensors(self.left.units[rows, None], self.right.units[columns])
+        units = self.left.units[rows, None].expand_as(scores), self.right.units[columns].expand_as(scores)
         return Tile(scores[wanted], units[0][wanted], units[1][wanted], same[wanted])
 
     def sample(self, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return the scores of some pairs, and those of some positive pairs."""
-        identities, labels = torch.cat([self.left.labels, self.right.labels]).cpu().unique(return_inverse=True)
-        left, right = labels.split([len(self.left.labels), len(self.right.labels)])
+        identities, labels = torch.unique(torch.cat([self.left.labels, self.right.labels]).cpu(), return_inverse=True)
+        left, right = torch.split(labels, [len(self.left.labels), len(self.right.labels)])
         sizes = [torch.bincount(x, minlength=len(identities)) for x in (left, right)]
         paired = sizes[0] * sizes[1] > (1 if self.itself else 0)
         ranks = torch.randperm(len(identities), generator=generator)
@@ -144,7 +147,9 @@ class AllPairs:
         low, high = scores.aminmax()
         if not (low.isfinite() and high.isfinite()):
             bad = int((~scores.isfinite()).sum())
-            raise ValueError(f"evaluate expects finite scores, got {bad} of {scores.numel()} NaN or infinite in a block")
+            raise ValueError(
+                f"evaluate expects finite scores, got {bad} of {scores.numel()} NaN or infinite in a block"
+            )
         return scores
 
 

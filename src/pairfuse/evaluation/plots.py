@@ -11,7 +11,7 @@ from pairfuse.evaluation.curve import Curve, Sample
 from pairfuse.evaluation.probabilities import in_bins, weighted_mean
 
 POINTS = 2000  # of a curve
-TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+TICKS = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 NEGATIVE, POSITIVE = "#c0392b", "#1f6fb2"
 
 
@@ -86,4 +86,5 @@ def _bins(sample: Sample, calibration: Calibration) -> Tensor:
 
 
 def _deviate(share: Tensor) -> Tensor:
-    return torch.special.ndtri(share.double())
+    deviate: Tensor = torch.special.ndtri(share.double())
+    return deviate

@@ -85,7 +85,8 @@ def _levels(negative: Sample, positive: Sample) -> tuple[Tensor, Tensor]:
     """Return some scores `(L,)` and the shares of negative and positive pairs nearest to each `(2, L)`."""
     ranks = torch.linspace(0, 1, CALIBRATION_LEVELS // 2, dtype=torch.float64)
     places = [(ranks * (len(x.values) - 1)).long().to(x.values.device) for x in (negative, positive)]
-    scores = torch.cat([x.values[i].cpu() for x, i in zip((negative, positive), places, strict=True)]).unique().double()
+    both = [x.values[i].cpu() for x, i in zip((negative, positive), places, strict=True)]
+    scores = torch.unique(torch.cat(both)).double()
     ends = (scores[1:] + scores[:-1]) / 2
     weights = []
     for sample in (negative, positive):
@@ -96,7 +97,7 @@ def _levels(negative: Sample, positive: Sample) -> tuple[Tensor, Tensor]:
 
 def _knots(scores: Tensor, probability: Tensor) -> Isotonic:
     """Return a calibration through the middles of the steps of an isotonic fit."""
-    steps, place = probability.unique_consecutive(return_inverse=True)
+    steps, place = torch.unique_consecutive(probability, return_inverse=True)
     middles = torch.zeros_like(steps).index_add_(0, place, scores) / torch.bincount(place)
-    wanted = torch.linspace(0, len(steps) - 1, min(KNOTS, len(steps))).round().long().unique()
+    wanted = torch.linspace(0, len(steps) - 1, min(KNOTS, len(steps))).round().long()
     return Isotonic(tuple(middles[wanted].tolist()), tuple(steps[wanted].logit().tolist()))

@@ -15,7 +15,7 @@ from pairfuse.evaluation.probabilities import calibrate
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """How well scores tell same from different. Made by `evaluate`, `evaluate_pairs`, `evaluate_scores`, `evaluate_folds`.
+    """How well scores tell same from different. Made by `evaluate` and its kin.
 
     Each figure is an `Estimate` with an interval. The intervals say how much the figure varies with the identities that
     happen to be in the data. They have NaN ends if it is not known which items the pairs have in common.
@@ -31,7 +31,7 @@ class Report:
         thresholds: For each FAR its threshold, the lowest one whose FAR is not higher.
         log_loss: Mean negative log likelihood of the probabilities, if half of all pairs are positive.
         brier: Mean squared error of the probabilities, if half of all pairs are positive.
-        calibration_error: Expected calibration error of the probabilities in 15 bins, if half of all pairs are positive.
+        calibration_error: Expected calibration error in 15 bins, if half of all pairs are positive.
         items: Number of labeled items; 0 if unknown.
         identities: Number of identities, or of groups if they were given; 0 if unknown.
         negatives: Number of negative pairs.
@@ -112,8 +112,8 @@ class Report:
         Args:
             far: The lowest threshold whose FAR is at most this share of negative pairs.
             eer: If True, the threshold where FAR = 1 − TAR.
-            cost: `(c_fa, c_miss, prior)`: the threshold where the expected cost is least, if accepting a negative pair
-                costs `c_fa`, missing a positive pair costs `c_miss`, and the given share of pairs is positive.
+            cost: `(c_fa, c_miss, prior)`: the threshold where the expected cost is least, if accepting a negative
+                pair costs `c_fa`, missing a positive pair costs `c_miss`, and the given share of pairs is positive.
             precision: The lowest threshold where at least this share of the accepted pairs is positive, at `prior`.
             sure: If True, the *upper* end of the interval of the FAR must be at most `far`.
             prior: Share of pairs that are positive where the model is used. Probabilities are for it. With `cost`, the
@@ -127,8 +127,8 @@ class Report:
         Raises:
             ImportError: scikit-learn is not installed; it is in the extra `data`.
             TypeError: An argument is of the wrong kind, or not exactly one rule is given.
-            ValueError: A number is out of range, there are too few negative pairs for the FAR, no threshold fulfills the
-                rule, or positive pairs do not score higher than negative ones.
+            ValueError: A number is out of range, there are too few negative pairs for the FAR, no threshold fulfills
+                the rule, or positive pairs do not score higher than negative ones.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -177,9 +177,9 @@ class Report:
             comparison=self.comparison,
         )
 
-    def check_far(self, owner: str, far: Any) -> float:
+    def check_far(self, owner: str, value: Any) -> float:
         """Return a FAR as a float. Raise unless it is above 0 and below 1 and there are enough pairs for it."""
-        far = check_probability(owner, "far", far)
+        far = check_probability(owner, "far", value)
         if far * self.negatives < FEW:
             raise ValueError(
                 f"{owner} expects at least {math.ceil(FEW / far):,} negative pairs for a FAR of {far:g}, so that "
@@ -192,7 +192,7 @@ class Report:
         """Return the lowest threshold whose FAR is at most `far` even at the upper end of its interval."""
         far = check_probability("decide", "far", far)
         if self._rates is None:
-            raise ValueError("decide expects identities if sure=True: pass groups1 and groups2 when you evaluate the scores")
+            raise ValueError("decide expects identities if sure=True: evaluate the scores with groups1 and groups2")
         thresholds, shares = self._curve.thresholds, self._curve.far
         low, high = 0, len(thresholds) - 1  # the limit increases with the FAR
         while low < high:
@@ -202,8 +202,8 @@ class Report:
         if low == 0:
             least = self._rates[0].interval(0.0, float(thresholds[1]))[1]
             raise ValueError(
-                f"decide expects more identities for a FAR that is surely at most {far:g}, got {self.identities:,}: even "
-                f"without a false match the upper limit is {least:.2g}"
+                f"decide expects more identities for a FAR that is surely at most {far:g}, got {self.identities:,}: "
+                f"even without a false match the upper limit is {least:.2g}"
             )
         return self._curve.at(self._curve.between(float(thresholds[low])))
 
@@ -227,8 +227,8 @@ class Report:
         if not bool(fits.any()):
             best = float((right / (right + wrong))[1:].max())
             raise ValueError(
-                f"decide expects a precision that some threshold has at prior {prior:g}, got {precision:g}: the highest "
-                f"is {best:.3g}"
+                f"decide expects a precision that some threshold has at prior {prior:g}, got {precision:g}: the "
+                f"highest is {best:.3g}"
             )
         return self._at_corner(int(fits.nonzero().max()))
 
@@ -284,7 +284,9 @@ class Report:
         if self._rates is None:
             remarks.append("No intervals: pass the identities of both sides as groups1 and groups2.")
         if not self.exact:
-            remarks.append(f"Scores were counted in bins: the AUC is exact to {self.auc_error:.1g}, FAR and TAR are exact.")
+            remarks.append(
+                f"Scores were counted in bins: the AUC is exact to {self.auc_error:.1g}, FAR and TAR are exact."
+            )
         return ["", *remarks] if remarks else []
 
     def to_dict(self) -> dict[str, Any]:
@@ -292,7 +294,8 @@ class Report:
         shown = {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("_")}
         plain = {name: asdict(value) if isinstance(value, Estimate) else value for name, value in shown.items()}
         tar = [
-            {"far": far, "threshold": self.thresholds[far], "tar": asdict(estimate)} for far, estimate in self.tar.items()
+            {"far": far, "threshold": self.thresholds[far], "tar": asdict(estimate)}
+            for far, estimate in self.tar.items()
         ]
         del plain["thresholds"]
         return {**plain, "tar": tar, "auc_error": self.auc_error}

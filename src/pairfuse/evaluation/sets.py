@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from pairfuse._checks import UNLABELED, check_finite, check_labels, check_targets, check_tensor
+from pairfuse._checks import UNLABELED, check_finite, check_labels, check_targets
 from pairfuse._deciding import Deciding
 from pairfuse.evaluation.build import Settings
 from pairfuse.evaluation.pairs import AllPairs, sort_side
@@ -81,9 +81,7 @@ class LabeledItems:
         return embeddings if len(self._labeled) == self._count else embeddings[self._labeled.to(embeddings.device)]
 
 
-def score_all(
-    settings: Settings, model: Any, sets: list[LabeledItems], batch_size: int, progress: bool
-) -> AllPairs:
+def score_all(settings: Settings, model: Any, sets: list[LabeledItems], batch_size: int, progress: bool) -> AllPairs:
     """Return all pairs of a set with itself, or of two sets, for a model in eval mode."""
     left, right = sets[0], sets[-1]
     itself = len(sets) == 1
@@ -130,5 +128,5 @@ def score_trials(settings: Settings, scores: Any, y: Any, groups1: Any, groups2:
             words = str(error).replace("labels", name).replace("label", "group").replace("item", "pair")
             raise type(error)(words) from None
     numbers, count = number_units(torch.cat(groups), settings.generator)
-    identities = len(torch.cat(groups).unique())
-    return Trials(scores, same, torch.stack(numbers.split(len(scores))).to(scores.device)), Units(count, identities)
+    identities = len(torch.unique(torch.cat(groups)))
+    return Trials(scores, same, numbers.view(2, -1).to(scores.device)), Units(count, identities)

@@ -20,7 +20,7 @@ def number_units(units: Tensor, generator: Generator) -> tuple[Tensor, int]:
     Returns:
         The number of each item's unit or group `(N,)`, and how many there are.
     """
-    numbers = units.unique(return_inverse=True)[1]
+    numbers = torch.unique(units, return_inverse=True)[1]
     count = int(numbers.max()) + 1
     if count <= MAX_UNITS:
         return numbers, count
@@ -49,7 +49,8 @@ class Bins:
         parts = [*cells, decades / decades.sum(), torch.full_like(decades, 1 / CELLS)]
         mass = sum(share * part for share, part in zip(SHARES, parts, strict=True))
         before = mass.cumsum(0) - mass  # type: ignore[union-attr]
-        bins = (before * BINS).long().clamp_max(BINS - 1).unique(return_inverse=True)[1]  # without empty ones
+        bins = (before * BINS).long().clamp_max(BINS - 1)
+        bins = torch.unique(bins, return_inverse=True)[1]  # without empty ones
         self._bin_of_cell = bins.int()
         self.count = int(bins[-1]) + 1
         first = torch.searchsorted(bins, torch.arange(self.count, device=bins.device))
@@ -71,7 +72,8 @@ class Bins:
 
     def place(self, scores: Tensor) -> Tensor:
         """Return the bin of each score, int32."""
-        return self._bin_of_cell.index_select(0, self._cell(scores).flatten()).view(scores.shape)
+        bins: Tensor = self._bin_of_cell.index_select(0, self._cell(scores).flatten())
+        return bins.view(scores.shape)
 
 
 class UnitTable:
@@ -100,7 +102,8 @@ class UnitTable:
     def incidence(self) -> Tensor:
         """Where a unit is one of the two of a row: `(G, rows)`, float64."""
         units = torch.arange(self.units, device=self.left.device)[:, None]
-        return ((units == self.left) | (units == self.right)).double()
+        inside: Tensor = (units == self.left) | (units == self.right)
+        return inside.double()
 
     def add(self, scores: Tensor, left: Tensor, right: Tensor, same: Tensor) -> None:
         """Add pairs: their scores, the units of their items and whether they are the same, each `(n,)`."""
@@ -108,7 +111,7 @@ class UnitTable:
         for table, chosen in ((self.negative, ~same), (self.positive, same)):
             table.view(-1).index_add_(0, keys[chosen], table.new_ones(()).expand(int(chosen.sum())))
 
-    def add_negative_tile(self, scores: Tensor, left: int, right: Tensor) -> None:
+    def add_negative_tile(self, scores: Tensor, left: Tensor, right: Tensor) -> None:
         """Add negative pairs `(n, m)` of one unit on the left and sorted units `(m,)` on the right."""
         first, last = int(right[0]), int(right[-1])
         keys = self.bins.place(scores)
