@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pairfuse._checks import check_probability
@@ -48,10 +49,14 @@ class Decision:
     comparison: str = ""
 
     @property
-    def precision(self) -> float:
-        """Share of the pairs called the same that are, at the prior. NaN if no pair is called the same."""
-        right, wrong = self.prior * self.tar.value, (1 - self.prior) * self.far.value
-        return right / (right + wrong) if right + wrong > 0 else math.nan
+    def precision(self) -> Estimate:
+        """Share of the pairs called the same that are, at the prior. The interval is from those of FAR and TAR."""
+        ends = ((self.far.value, self.tar.value), (self.far.high, self.tar.low), (self.far.low, self.tar.high))
+        shares = []
+        for far, tar in ends:
+            right, wrong = self.prior * tar, (1 - self.prior) * far
+            shares.append(right / (right + wrong) if right + wrong > 0 else math.nan)
+        return Estimate(*shares, note=self.far.note)
 
     def logits(self, scores: Tensor) -> Tensor:
         """Return the logits of the calibrated probabilities at the prior, for scores of any shape."""
@@ -59,7 +64,7 @@ class Decision:
 
     def accepts(self, scores: Tensor) -> Tensor:
         """Return True for each score of a pair that is called the same."""
-        return scores >= self.threshold
+        return scores.to(torch.promote_types(scores.dtype, torch.float32)) >= self.threshold
 
     def at_prior(self, prior: float) -> "Decision":
         """Return the decision for another share of positive pairs.
@@ -130,7 +135,7 @@ class Decision:
             ("called the same", f"score ≥ {self.threshold:.4g} (chosen for {chosen})"),
             ("negative pairs called the same", f"{self.far}"),
             ("positive pairs called the same", f"{self.tar}"),
-            (f"precision at prior {self.prior:g}", f"{self.precision:.3g}"),
+            (f"precision at prior {self.prior:g}", f"{self.precision}"),
             ("rests on", count),
         ]
         width = max(len(name) for name, _ in rows)

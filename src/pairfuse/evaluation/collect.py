@@ -6,12 +6,14 @@ import torch
 from torch import Generator, Tensor
 
 from pairfuse.evaluation.curve import Curve, Sample
+from pairfuse.evaluation.intervals import LEVELS
 from pairfuse.evaluation.pairs import AllPairs
 from pairfuse.evaluation.table import Bins, UnitTable
 from pairfuse.evaluation.trials import Trials
 
 Source = AllPairs | Trials
 EXACT_SHARE = 0.4  # of `max_bytes` that the scores of all pairs may take; if they take more, they are counted in bins
+BINS = 2048  # of scores that are not kept
 
 
 class Collected(NamedTuple):
@@ -42,9 +44,9 @@ def collect(owner: str, sources: list[Source], units: int, generator: Generator,
                 f"ones: there is no {kind} pair"
             )
     samples = [torch.cat(parts) for parts in zip(*(x.sample(generator) for x in sources), strict=True)]
-    bins = Bins(*samples)
-    table = UnitTable(max(1, units), bins)
     exact = (negatives + positives) * samples[0].element_size() <= max_bytes * EXACT_SHARE
+    bins = Bins(*samples, most=LEVELS if exact else BINS)
+    table = UnitTable(max(1, units), bins)
     kept = _Kept(negatives, positives, samples[0].dtype) if exact else None
     low, high = torch.inf, -torch.inf
     for source in sources:

@@ -114,8 +114,12 @@ class Curve:
         beyond = self.negative.beyond(allowed)
         following = min(self.negative.first_above(beyond), self.positive.first_above(beyond))
         if following == torch.inf:  # no positive pair scores higher
-            following = float(torch.nextafter(beyond, beyond.new_tensor(torch.inf)))
+            following = self.just_above(beyond)
         return self.at(self.between(following))
+
+    def just_above(self, score: Tensor) -> float:
+        """Return the next number above a score, in the dtype of the scores."""
+        return float(torch.nextafter(score, score.new_tensor(torch.inf)))
 
     def between(self, threshold: float) -> float:
         """Move a threshold half-way to the next lower score, so that rounding moves no pair across it.

@@ -35,10 +35,12 @@ def draw_det(axis: Any, curve: Curve, thresholds: dict[float, float]) -> None:
     least = [1 / (2 * sample.total) for sample in (curve.negative, curve.positive)]
     places = torch.linspace(0, len(curve.far) - 1, min(POINTS, len(curve.far))).long()
     rates = [x.clamp(low, 1 - low) for x, low in zip((curve.far, 1 - curve.tar), least, strict=True)]
-    axis.step(*(_deviate(x[places]) for x in rates), color="black", where="post")
+    axis.step(*(_deviate(x[places]).numpy() for x in rates), color="black", where="post")
     for far, threshold in thresholds.items():
         point = curve.at(threshold)
-        at = [_deviate(torch.tensor(max(x, low))) for x, low in zip((point.far, 1 - point.tar), least, strict=True)]
+        at = [
+            float(_deviate(torch.tensor(max(x, low)))) for x, low in zip((point.far, 1 - point.tar), least, strict=True)
+        ]
         axis.plot(*at, "o", color=POSITIVE)
         axis.annotate(f"FAR {far:g}", at, xytext=(5, 5), textcoords="offset points", fontsize="small")
     for ticks, low, name in zip((axis.set_xticks, axis.set_yticks), least, ("x", "y"), strict=True):
@@ -46,10 +48,10 @@ def draw_det(axis: Any, curve: Curve, thresholds: dict[float, float]) -> None:
         ticks([float(_deviate(torch.tensor(tick))) for tick in some], [f"{100 * tick:g} %" for tick in some])
         axis.tick_params(name, labelsize="small")
     ends = _deviate(torch.tensor([min(least) / 2, 0.99]))
-    axis.plot(ends, ends, color="0.8", linewidth=1, zorder=0)
+    axis.plot(ends.tolist(), ends.tolist(), color="0.8", linewidth=1, zorder=0)
     axis.set(title="errors", xlabel="negative pairs accepted (FAR)", ylabel="positive pairs missed (1 − TAR)")
-    axis.set_xlim(*_deviate(torch.tensor([least[0] / 2, 0.8])))
-    axis.set_ylim(*_deviate(torch.tensor([least[1] / 2, 0.99])))
+    axis.set_xlim(*_deviate(torch.tensor([least[0] / 2, 0.8])).tolist())
+    axis.set_ylim(*_deviate(torch.tensor([least[1] / 2, 0.99])).tolist())
 
 
 def draw_scores(axis: Any, curve: Curve, thresholds: dict[str, float]) -> None:
@@ -76,8 +78,9 @@ def draw_reliability(axis: Any, curve: Curve, calibration: Calibration) -> None:
     some = weight > 0
     predicted, seen = ((negative[0] + positive[0]) / weight)[some], (positive[1] / weight)[some]
     axis.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    axis.plot(predicted, seen, color="black", linewidth=1)
-    axis.scatter(predicted, seen, s=(300 * weight[some] / weight.sum()).clamp_min(6), color=POSITIVE, zorder=3)
+    sizes = (300 * weight[some] / weight.sum()).clamp_min(6)
+    axis.plot(predicted.numpy(), seen.numpy(), color="black", linewidth=1)
+    axis.scatter(predicted.numpy(), seen.numpy(), s=sizes.numpy(), color=POSITIVE, zorder=3)
     axis.set(title="probabilities, half of the pairs same", xlabel="predicted", ylabel="seen", aspect="equal")
 
 

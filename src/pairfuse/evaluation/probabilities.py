@@ -52,21 +52,20 @@ def calibration_error(negative: Tensor, positive: Tensor) -> Tensor:
     return (expected - positive[..., 1, :]).abs().sum(-1) / 2
 
 
-def calibrate(negative: Sample, positive: Sample, units: int, method: str) -> Calibration:
+def calibrate(negative: Sample, positive: Sample, method: str) -> Calibration:
     """Fit a calibration with scikit-learn, both kinds of pairs weighing the same.
 
-    Targets are smoothed as Platt does it, by the number of units instead of the number of pairs, which depend on each
-    other. So scores that separate the pairs without an error get finite logits.
+    Targets are smoothed as Platt does it, so that scores that separate the pairs without an error get finite logits.
     """
     scores, weights = _levels(negative, positive)
-    smoothed = (min(units, negative.total, positive.total) + 1) / (min(units, negative.total, positive.total) + 2)
-    mixed = smoothed * weights + (1 - smoothed) * weights.flip(0)  # a little of each kind is taken for the other
+    wrong = weights.new_tensor([1 / (sample.total + 2) for sample in (negative, positive)])[:, None]
+    mixed = (1 - wrong) * weights + (wrong * weights).flip(0)  # a little of each kind is taken for the other
     if method == "isotonic":
         isotonic = require_package("sklearn.isotonic", "data").IsotonicRegression()
         share = mixed[1] / mixed.sum(0).clamp_min(1e-300)
         isotonic.fit(scores.numpy(), share.numpy(), sample_weight=mixed.sum(0).numpy())
         fitted = torch.from_numpy(isotonic.predict(scores.numpy()))
-        return _knots(scores, fitted.clamp(1 - smoothed, smoothed))
+        return _knots(scores, fitted.clamp(float(wrong[0]), 1 - float(wrong[1])))
     logistic = require_package("sklearn.linear_model", "data").LogisticRegression
     middle, spread = scores.mean(), scores.std().clamp_min(1e-300)
     inputs = ((scores - middle) / spread).repeat(2)[:, None]

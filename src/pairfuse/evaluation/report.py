@@ -114,7 +114,8 @@ class Report:
             eer: If True, the threshold where FAR = 1 − TAR.
             cost: `(c_fa, c_miss, prior)`: the threshold where the expected cost is least, if accepting a negative
                 pair costs `c_fa`, missing a positive pair costs `c_miss`, and the given share of pairs is positive.
-            precision: The lowest threshold where at least this share of the accepted pairs is positive, at `prior`.
+            precision: The lowest threshold where at least this share of the accepted pairs is positive, at `prior`,
+                even if one more negative pair is accepted than was seen.
             sure: If True, the *upper* end of the interval of the FAR must be at most `far`.
             prior: Share of pairs that are positive where the model is used. Probabilities are for it. With `cost`, the
                 prior of the cost.
@@ -166,9 +167,7 @@ class Report:
             rule={name: list(cost) if cost is not None else rules[name]},
             far=estimates[0],
             tar=estimates[1],
-            calibration=calibrate(
-                self._curve.negative, self._curve.positive, self.identities or self.positives, calibration
-            ),
+            calibration=calibrate(self._curve.negative, self._curve.positive, calibration),
             prior=prior,
             confidence=self.confidence,
             identities=self.identities,
@@ -222,8 +221,9 @@ class Report:
     def _precise(self, precision: float, prior: float) -> Point:
         """Return the lowest threshold with a precision."""
         precision = check_probability("decide", "precision", precision)
-        right, wrong = prior * self._curve.tar, (1 - prior) * self._curve.far
-        fits = (right >= precision * (right + wrong)) & (self._curve.tar > 0)
+        one_more = (self._curve.far * self.negatives + 1) / (self.negatives + 1)  # no error seen is not no error
+        right, wrong = prior * self._curve.tar, (1 - prior) * one_more
+        fits = right >= precision * (right + wrong)
         if not bool(fits.any()):
             best = float((right / (right + wrong))[1:].max())
             raise ValueError(
@@ -235,7 +235,7 @@ class Report:
     def _at_corner(self, corner: int) -> Point:
         """Return a corner of the curve. The first one, where nothing is accepted, lies just above all scores."""
         if corner == 0:
-            return Point(math.nextafter(float(self._curve.thresholds[1]), math.inf), 0.0, 0.0)
+            return Point(self._curve.just_above(self._curve.thresholds[1]), 0.0, 0.0)
         return self._curve.at(self._curve.between(float(self._curve.thresholds[corner])))
 
     def plot(self) -> Any:

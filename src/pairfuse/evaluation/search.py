@@ -175,7 +175,8 @@ class _Search:
 
     def units(self) -> Tensor:
         """Return the number of the identity of each query `(N,)`."""
-        return torch.unique(self._labels, return_inverse=True)[1]
+        numbers: Tensor = torch.unique(self._labels, return_inverse=True)[1]
+        return numbers
 
     def false_alarm(self, size: int) -> Tensor:
         """Return the chance of each query that at least one of so many strangers reaches the threshold `(N,)`."""
@@ -183,7 +184,7 @@ class _Search:
 
     def identified(self, size: int) -> Tensor:
         """Return the chance of each partner `(P,)` that it comes first, with `size − 1` strangers in the gallery."""
-        chance = _none_of(self._above, self.strangers[self._queries], size - 1)
+        chance: Tensor = _none_of(self._above, self.strangers[self._queries], size - 1)
         return chance * self._reached
 
 

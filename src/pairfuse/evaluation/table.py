@@ -4,7 +4,6 @@ import torch
 from torch import Generator, Tensor
 
 MAX_UNITS = 100  # more identities are put into this many groups
-BINS = 2048
 CELLS = 2**16  # of equal width, from which the bins are made
 MARGIN = 0.5  # of the range of a sample, on both sides of it
 SHARES = (0.4, 0.25, 0.25, 0.1)  # of the bins: negative pairs, positive pairs, decades of the FAR, equal widths
@@ -33,12 +32,13 @@ class Bins:
     Args:
         scores: A sample of the scores of all pairs `(n,)`.
         positive: A sample of the scores of positive pairs `(m,)`.
+        most: The largest number of bins.
 
     Attributes:
-        lower: The least score of each bin `(BINS,)`. The first bin also holds all lower scores.
+        lower: The least score of each bin `(B,)`. The first bin also holds all lower scores.
     """
 
-    def __init__(self, scores: Tensor, positive: Tensor) -> None:
+    def __init__(self, scores: Tensor, positive: Tensor, most: int) -> None:
         both = torch.cat([scores, positive])
         low, high = both.aminmax()
         margin = (high - low).clamp_min(high.abs() * 1e-6 + torch.finfo(both.dtype).tiny) * MARGIN
@@ -49,7 +49,7 @@ class Bins:
         parts = [*cells, decades / decades.sum(), torch.full_like(decades, 1 / CELLS)]
         mass = sum(share * part for share, part in zip(SHARES, parts, strict=True))
         before = mass.cumsum(0) - mass  # type: ignore[union-attr]
-        bins = (before * BINS).long().clamp_max(BINS - 1)
+        bins = (before * most).long().clamp_max(most - 1)
         bins = torch.unique(bins, return_inverse=True)[1]  # without empty ones
         self._bin_of_cell = bins.int()
         self.count = int(bins[-1]) + 1
