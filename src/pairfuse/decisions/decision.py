@@ -56,7 +56,7 @@ class Decision:
         for far, tar in ends:
             right, wrong = self.prior * tar, (1 - self.prior) * far
             shares.append(right / (right + wrong) if right + wrong > 0 else math.nan)
-        return Estimate(*shares, note=self.far.note)
+        return Estimate(shares[0], shares[1], shares[2], self.far.note)
 
     def logits(self, scores: Tensor) -> Tensor:
         """Return the logits of the calibrated probabilities at the prior, for scores of any shape."""

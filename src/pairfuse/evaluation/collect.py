@@ -43,11 +43,11 @@ def collect(owner: str, sources: list[Source], units: int, generator: Generator,
                 f"{owner} expects positive and negative pairs, got {positives:,} positive and {negatives:,} negative "
                 f"ones: there is no {kind} pair"
             )
-    samples = [torch.cat(parts) for parts in zip(*(x.sample(generator) for x in sources), strict=True)]
-    exact = (negatives + positives) * samples[0].element_size() <= max_bytes * EXACT_SHARE
-    bins = Bins(*samples, most=LEVELS if exact else BINS)
+    scores, positive = (torch.cat(parts) for parts in zip(*(x.sample(generator) for x in sources), strict=True))
+    exact = (negatives + positives) * scores.element_size() <= max_bytes * EXACT_SHARE
+    bins = Bins(scores, positive, most=LEVELS if exact else BINS)
     table = UnitTable(max(1, units), bins)
-    kept = _Kept(negatives, positives, samples[0].dtype) if exact else None
+    kept = _Kept(negatives, positives, scores.dtype) if exact else None
     low, high = torch.inf, -torch.inf
     for source in sources:
         for tile in source:
