@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -25,10 +24,11 @@ from pairfuse.items.batches import (
 )
 from pairfuse.items.reading import Items
 from pairfuse.items.tower import Side, Tower, first_parameter
+from pairfuse.saving import Savable
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 
-class SiameseComparator(StartableHead, Deciding):
+class SiameseComparator(StartableHead, Deciding, Savable):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and

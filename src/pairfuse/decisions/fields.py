@@ -14,12 +14,16 @@ def check_fields(owner: str, values: Any, wanted: Iterable[str], optional: Itera
     if missing:
         raise ValueError(f"{owner} lacks the fields {', '.join(missing)}")
     if unknown:
-        raise ValueError(f"{owner} has unknown fields: {', '.join(unknown)}. It may be from a newer version of pairfuse")
+        raise ValueError(
+            f"{owner} has unknown fields: {', '.join(unknown)}. It may be from a newer version of pairfuse"
+        )
     return values
 
 
 def read_number(owner: str, value: Any, *, low: float = -math.inf, high: float = math.inf, nan: bool = False) -> float:
-    """Return a float in [low, high]. Infinity is refused, and NaN unless it is allowed."""
+    """Return a float in [low, high]. Infinity is refused, and NaN unless it is allowed; JSON has null for it."""
+    if nan and value is None:
+        return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{owner} must be a number, got {value!r:.80}")
     fits = nan if math.isnan(value) else low <= value <= high and abs(value) <= 1e308
