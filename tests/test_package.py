@@ -10,7 +10,19 @@ import pairfuse as pf
 
 SOURCE = Path(pf.__file__).parent
 LAYERS = [  # from the ground up; a file imports from its own package and from those before it
-    *("_checks", "_progress", "_layers", "_modes", "_options", "decisions", "items", "fusions", "heads", "encoders"),
+    *(
+        "_version",
+        "_checks",
+        "_progress",
+        "_layers",
+        "_modes",
+        "_options",
+        "decisions",
+        "items",
+        "fusions",
+        "heads",
+        "encoders",
+    ),
     *("saving", "scoring", "gallery", "_assembly", "_starting", "_deciding", "comparator"),
     *("index", "xnor", "data", "evaluation", "diagnosis", "testing", "losses", "integrations"),
 ]

@@ -172,6 +172,7 @@ def test_encoders_of_torchvision(name, tmp_path, monkeypatch):
     assert loaded.item_ndim == 3
 
 
+@pytest.mark.slow  # imports the compiler
 def test_a_compiled_encoder_has_the_names_of_a_plain_one(tmp_path):
     encoder = nn.Linear(WIDTH, WIDTH)
     model = compare(torch.compile(encoder, backend="eager"), "product", embedding_dim=WIDTH)
@@ -182,6 +183,7 @@ def test_a_compiled_encoder_has_the_names_of_a_plain_one(tmp_path):
     assert torch.equal(again.encoder._orig_mod.weight, encoder.weight)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_saved_as_itself(tmp_path):
     model = compare(nn.Linear(WIDTH, WIDTH), "product")
     torch.compile(model, backend="eager").save_pretrained(tmp_path)

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from pairfuse.fusions import Fusion
+from pairfuse.fusions.identity import other_identity
+
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 CARD_MARK = "<!-- Written by pairfuse. Remove this line, and the next save keeps your changes. -->"
 _NAMED = 5  # tensors that an error names
@@ -43,7 +46,7 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
         name = plain_name(name)
         if not isinstance(value, Tensor):
             raise ValueError(
-                f"a saved model holds only tensors, got {name} of {type(value).__name__}: get_extra_state must return one"
+                f"a saved model holds only tensors, got {type(value).__name__} as {name}: let get_extra_state return one"
             )
         if is_traceable_wrapper_subclass(value) or value.layout != torch.strided or value.dtype not in _CODES:
             raise ValueError(
@@ -215,11 +218,15 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load tensors into a module that they fit. Fusions compare what they are with what the tensors are of.
 
     Raises:
-        ValueError: The tensors are of another fusion.
+        ValueError: The tensors are of another fusion. The module is unchanged then.
     """
     first: dict[int, str] = {}
     current = module.state_dict(keep_vars=True)  # holds each tensor, so that no id is used twice
     written = {name: first.setdefault(id(tensor), plain_name(name)) for name, tensor in current.items()}
+    for at, fusion in module.named_modules():
+        key = plain_name(f"{at}._extra_state".removeprefix("."))
+        if isinstance(fusion, Fusion) and (other := other_identity(fusion, tensors.get(key))):
+            raise ValueError(f"{path}: {other}")
     try:
         module.load_state_dict({name: tensors[at] for name, at in written.items() if at in tensors})
     except RuntimeError as error:

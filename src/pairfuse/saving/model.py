@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pairfuse._checks import check_module
 from pairfuse._layers import check_initialized
 from pairfuse._options import written_class
+from pairfuse._version import __version__
 from pairfuse.decisions import Decision
 from pairfuse.decisions.fields import check_fields, read_count, read_text
 from pairfuse.fusions import Fusion
@@ -181,16 +182,10 @@ def _save(model: Savable, folder: Path, name: str, report: Any) -> None:
         comparator[part] = made
     comparator |= {field: getattr(model, field) for field in ("joint_pass", "item_ndim", "right_item_ndim")}
     comparator |= {"started": model.head_started is not None, "comparison": model.comparison}
-    versions = {"pairfuse": _version(), "torch": str(torch.__version__)}
+    versions = {"pairfuse": __version__, "torch": str(torch.__version__)}
     config = {"format": FORMAT, **versions, "comparator": comparator, "decision": saved}
     card = write_card(name, comparator, " and ".join(" ".join(x) for x in versions.items()), decision, report)
     files.write_folder(folder, files.distinct(tensors), config, card)
-
-
-def _version() -> str:
-    from pairfuse import __version__  # pairfuse itself imports this file
-
-    return __version__
 
 
 def _shared_parts(tensors: dict[str, Tensor]) -> set[str]:

@@ -61,11 +61,14 @@ def build(owner: str, description: Any, *, device: torch.device | str) -> nn.Mod
     """
     check_fields(owner, description, ["type", "options", "dtype"])
     dtype = description["dtype"]
-    if dtype is not None and dtype not in _DTYPES:
+    if dtype is not None and not (isinstance(dtype, str) and dtype in _DTYPES):
         raise ValueError(f"{owner}.dtype must be null or one of {', '.join(_DTYPES)}, got {dtype!r:.80}")
     planned = _ShapesOnly() if device == "meta" else nullcontext()
-    with torch.device(device), planned, torch.random.fork_rng(devices=[]):
-        part = _build(owner, {name: description[name] for name in ("type", "options")})
+    try:
+        with torch.device(device), planned, torch.random.fork_rng(devices=[]):
+            part = _build(owner, {name: description[name] for name in ("type", "options")})
+    except RecursionError:
+        raise ValueError(f"{owner} is nested too deeply") from None
     return part if dtype is None else part.to(_DTYPES[dtype])
 
 
