@@ -10,6 +10,7 @@ from torch import nn
 
 import pairfuse as pf
 from pairfuse.decisions import Decision, Estimate, Isotonic, Platt
+from pairfuse.scoring import InnerProductForm
 
 WIDTH = 4
 PLATT = Platt(1.25, -0.3)
@@ -120,6 +121,29 @@ def all_models():
     return models
 
 
+def all_forms():
+    """Inner-product forms by name: of all separable fusions, with and without an origin and a scale."""
+    fusions = {
+        f"{name}-{i}": pf.make_fusion(name, WIDTH, **options)
+        for name, oracle in ORACLES.items()
+        for i, options in enumerate(oracle.options)
+    }
+    fusions["stack"] = pf.make_fusion(["bilinear", "squared-diff"], WIDTH)
+    fusions["wrapped"] = pf.fusions.Symmetrized(pf.make_fusion("mfb", WIDTH))
+    separable = {name: fusion for name, fusion in fusions.items() if fusion.fast_path}
+    models = {name: compare(nn.Linear(WIDTH, WIDTH), fusion) for name, fusion in separable.items()}
+    origins = {name: torch.ones(WIDTH) if "diff" in name else None for name in models}
+    models["float64"] = compare(nn.Linear(WIDTH, WIDTH), "bilinear").double()
+    models["own head"] = compare(nn.Linear(WIDTH, WIDTH), "product", nn.Linear(WIDTH, 1))
+    return {name: model.inner_product_form(origin=origins.get(name)) for name, model in models.items()}
+
+
+def vectors(form):
+    """What a form makes of the same embeddings in every process."""
+    x = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(0))
+    return {"query": form.to_query(x), "gallery": form.to_gallery(x), "constant": form.constant}
+
+
 def answers(model):
     """What a model says about the same pairs in every process."""
     x1, x2 = torch.randn(2, 7, WIDTH, generator=torch.Generator().manual_seed(1))
@@ -133,10 +157,12 @@ def answers(model):
 
 
 def main(folder):
-    """Load every saved model, and write what it answers."""
+    """Load every saved model and form, and write what it answers."""
     from safetensors.torch import save_file
 
-    for path in sorted(Path(folder).iterdir()):
+    for path in sorted(Path(folder).glob("*.form")):
+        save_file(vectors(InnerProductForm.load(path)), path.with_suffix(".vectors"))
+    for path in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
         own = (path / "own.txt").read_text().split()
         given = {name: part for name, part in own_parts().items() if name in own}
         save_file(answers(pf.SiameseComparator.from_pretrained(path, **given)), path / "answers.safetensors")

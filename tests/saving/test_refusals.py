@@ -232,8 +232,8 @@ def test_what_cannot_be_saved(tmp_path):
     sparse.register_buffer("weight", torch.eye(4).to_sparse())
     refuses("save_pretrained expects layers that know their width", nn.LazyLinear(4))
     refuses(r"expects tensors with values, got embedding_scale on the meta device", nn.Linear(4, 4, device="meta"))
-    refuses(r"holds only ordinary tensors, got encoder\.weight of Tensor, torch\.sparse_coo", sparse)
-    refuses(r"holds only tensors, got dict as encoder\._extra_state", Extra(4, 4))
+    refuses(r"has only ordinary tensors, got encoder\.weight of Tensor, torch\.sparse_coo", sparse)
+    refuses(r"has only tensors, got dict as encoder\._extra_state", Extra(4, 4))
 
 
 def test_a_decision_of_a_head_that_was_replaced(tmp_path):

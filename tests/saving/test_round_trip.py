@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from saving.saved_models import PLATT, WIDTH, OwnEncoder, OwnFusion, OwnHead, all_models, answers, compare, own_parts
+from saving.saved_models import (
+    PLATT,
+    WIDTH,
+    OwnEncoder,
+    OwnFusion,
+    OwnHead,
+    all_forms,
+    all_models,
+    answers,
+    compare,
+    own_parts,
+    vectors,
+)
 from torch import nn
 
 import pairfuse as pf
@@ -21,19 +33,22 @@ load = pf.SiameseComparator.from_pretrained
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Every model in a folder, and what each answers."""
+    """Every model and form in a folder, and what each model answers."""
     folder, due = tmp_path_factory.mktemp("models"), {}
     for i, (name, (model, own)) in enumerate(all_models().items()):
         path = folder / f"{i:03}"
         model.save_pretrained(path)
         (path / "own.txt").write_text(" ".join(own))
         due[path] = name, model, answers(model)
-    return folder, due
+    forms = {folder / f"{name}.form": form for name, form in all_forms().items()}
+    for path, form in forms.items():
+        form.save(path)
+    return folder, due, forms
 
 
-def test_every_model_answers_the_same_in_a_new_process(saved):
-    """All registered fusions with every option, stacks, wrappers, heads, tied and untied, decisions, dtypes."""
-    folder, due = saved
+def test_all_answers_are_the_same_in_a_new_process(saved):
+    """All registered fusions with every option, stacks, wrappers, heads, tied and untied, decisions, dtypes; forms."""
+    folder, due, forms = saved
     path = os.pathsep.join([str(TESTS), *sys.path])
     command = [sys.executable, str(TESTS / "saving" / "saved_models.py"), str(folder)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
@@ -42,6 +57,10 @@ def test_every_model_answers_the_same_in_a_new_process(saved):
         found = load_file(path / "answers.safetensors")
         assert found.keys() == answer.keys()
         assert all(torch.equal(found[key], answer[key]) for key in answer), name
+    assert len(forms) > 20
+    for path, form in forms.items():
+        found, answer = load_file(path.with_suffix(".vectors")), vectors(form)
+        assert all(torch.equal(found[key], answer[key]) for key in answer), path.name
 
 
 def test_what_is_loaded_is_what_was_saved(saved):

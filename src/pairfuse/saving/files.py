@@ -46,11 +46,11 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
         name = plain_name(name)
         if not isinstance(value, Tensor):
             raise ValueError(
-                f"a saved model holds only tensors, got {type(value).__name__} as {name}: let get_extra_state return one"
+                f"a saved model has only tensors, got {type(value).__name__} as {name}: let get_extra_state return one"
             )
         if is_traceable_wrapper_subclass(value) or value.layout != torch.strided or value.dtype not in _CODES:
             raise ValueError(
-                f"a saved model holds only ordinary tensors, got {name} of {type(value).__name__}, {value.layout}, "
+                f"a saved model has only ordinary tensors, got {name} of {type(value).__name__}, {value.layout}, "
                 f"{value.dtype}: gather a sharded model first, and save a quantized one before it is quantized"
             )
         found[name] = value

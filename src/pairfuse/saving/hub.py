@@ -13,7 +13,7 @@ from typing import Any
 from pairfuse._checks import require_package
 from pairfuse.saving.files import CONFIG, WEIGHTS
 
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def fetch(source: str | Path, **options: Any) -> Path:
