@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -243,18 +244,26 @@ def test_a_decision_of_a_head_that_was_replaced(tmp_path):
         model.save_pretrained(tmp_path)
 
 
+def test_a_decision_that_json_cannot_hold(tmp_path):
+    model = compare(nn.Linear(4, 4), "product", calibration=PLATT)
+    model.decision = replace(model.decision, threshold=float("inf"))
+    with pytest.raises(ValueError, match="a decision's threshold must be a finite number, got inf"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_saving_that_is_interrupted(at, tmp_path, monkeypatch):
     """At any moment the folder holds the old model, or none that can be loaded; never a mixture."""
     old, new = (compare(nn.Linear(4, 4), name) for name in ("squared-diff", "product"))
     old.save_pretrained(tmp_path)
-    calls, replace = [], files.os.replace
+    calls, move = [], files.os.replace
 
     def interrupt(*paths):
         if len(calls) == at - 1:
             raise KeyboardInterrupt
         calls.append(paths)
-        replace(*paths)
+        move(*paths)
 
     monkeypatch.setattr(files.os, "replace", interrupt)
     if at == 0:

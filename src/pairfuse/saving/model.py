@@ -173,7 +173,7 @@ def _save(model: Savable, folder: Path, name: str, report: Any) -> None:
     model.decision = decision  # raises if the fusion or the head was replaced since
     saved = None if decision is None else decision.to_dict()
     if saved is not None:
-        Decision.from_dict(files.from_json("the decision", files.to_json(saved)))  # what cannot be read is not written
+        Decision.from_dict(saved)  # what could not be read is not written
     shared = _shared_parts(tensors)
     comparator: dict[str, Any] = {"class": written_class(model).__name__}
     for part in _PARTS:
@@ -260,9 +260,12 @@ def _build(cls: type[Any], config: _Config, given: dict[str, nn.Module], device:
             for name in _PARTS
             if name != "right_encoder" or right is not None
         }
-        return _join(cls, config.comparator, **parts)
     except ValueError as error:
         raise ValueError(f"{config.path}: {error}") from error
+    try:
+        return _join(cls, config.comparator, **parts)
+    except Exception as error:  # whatever parts are in a file
+        raise ValueError(f"{config.path}: {str(error) or type(error).__name__}") from error
 
 
 def _join(
