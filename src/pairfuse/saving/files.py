@@ -112,7 +112,7 @@ def write_folder(folder: Path, tensors: Mapping[str, Tensor], config: dict[str, 
         (new / CARD).write_text(card, encoding="utf-8")
         (folder / CONFIG).unlink(missing_ok=True)
         os.replace(new / WEIGHTS, folder / WEIGHTS)
-        if not (folder / CARD).exists() or CARD_MARK in (folder / CARD).read_text(encoding="utf-8"):
+        if not (folder / CARD).exists() or CARD_MARK in (folder / CARD).read_text(encoding="utf-8", errors="replace"):
             os.replace(new / CARD, folder / CARD)
         os.replace(new / CONFIG, folder / CONFIG)
 
