@@ -75,6 +75,17 @@ def test_a_preset_is_the_list_of_its_parts():
         pf.make_fusion(["product", "squared-diff"], 4).load_state_dict(state)
 
 
+def test_a_stack_that_computes_something_else_has_its_own_name():
+    class Doubled(Stack):
+        symmetry, additive, xnor = "symmetric", False, "always"
+
+        def fuse(self, u, v):
+            return 2 * super().fuse(u, v)
+
+    with pytest.raises(RuntimeError, match=r"the state is of Doubled\(.*\), not of Stack\(parts=1\)"):
+        Stack([Product(4)]).load_state_dict(Doubled([Product(4)]).state_dict())
+
+
 def test_older_states_still_load():
     """Those without any entry, and those from before a fusion had an option, which then has its default."""
     model = pf.SiameseComparator(nn.Linear(4, 4), ["cosine", "ntn"])

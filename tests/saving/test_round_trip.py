@@ -220,6 +220,12 @@ def test_the_card_says_what_it_is_and_how_it_is_loaded(tmp_path):
     assert "| fusion | `product(in_features=4, in2_features=4)` |" in card
     assert str(model.decision) in card
     assert "AUC  0.97 [0.95, 0.98]" in card
+    stacked = compare(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), ["product", "cosine"])
+    stacked.save_pretrained(tmp_path / "stacked")
+    assert (
+        "| encoder | `Sequential(Linear(in_features=4, out_features=4, bias=True), Tanh())` |\n"
+        "| fusion | `Stack(product(in_features=4, in2_features=4), cosine(in_features=4, in2_features=4, eps=1e-08))` |"
+    ) in (tmp_path / "stacked" / "README.md").read_text()
     model.save_pretrained(tmp_path)
     assert "AUC" not in (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").write_text("mine")

@@ -51,7 +51,13 @@ Saved with {versions}.
 def _in_words(part: dict[str, Any]) -> str:
     if "own" in part:
         return f"`{part['own']}` with {part['parameters']:,} parameters, to be passed to `from_pretrained`"
-    if part["type"] == "Sequential":
-        return "layers of torch: " + ", ".join(f"`{layer['type']}`" for layer in part["options"].values())
-    plain = {key: value for key, value in part["options"].items() if not isinstance(value, (dict, list))}
-    return f"`{part['type']}({', '.join(f'{key}={value!r}' for key, value in plain.items())})`"
+    return f"`{_short(part)}`"
+
+
+def _short(part: dict[str, Any]) -> str:
+    """Return a part with its options, and the parts in it, as Python would print them."""
+    words = []
+    for key, value in part["options"].items():
+        nested = [x for x in (value if isinstance(value, list) else [value]) if isinstance(x, dict)]
+        words += [_short(x) for x in nested] or [f"{key}={value!r}"]
+    return f"{part['type']}({', '.join(words)})"

@@ -151,7 +151,7 @@ def find_file(folder: Path, name: str) -> Path:
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is a link that leads out of the folder, and not into the files of its cache on the Hub's client.
+        ValueError: It is a link that leads out of the folder, other than into the cache of the Hub's client.
     """
     path, root = folder / name, folder.resolve()
     if not path.is_file():
