@@ -115,6 +115,7 @@ def all_models():
         add(f"head-{name}", compare(nn.Linear(WIDTH, WIDTH), "product", head(WIDTH)))
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
         add(f"{dtype}", compare(nn.Linear(WIDTH, WIDTH), ["bilinear", "cosine"], "mlp", joint_pass=False).to(dtype))
+    add("item_ndim", compare(nn.Linear(WIDTH, WIDTH), "product", item_ndim=1))
     add("own encoder", compare(OwnEncoder(), "product", calibration=PLATT), "encoder")
     add("own head", compare(nn.Identity(), "abs-diff", OwnHead(WIDTH), embedding_dim=WIDTH), "head")
     add("all own", compare(OwnEncoder(), OwnFusion(WIDTH, 2), OwnHead(WIDTH)), "encoder", "fusion", "head")

@@ -76,6 +76,14 @@ def test_a_config_that_is_no_mapping(text, folder):
     refused(folder, r"config\.json: the file must be a mapping of fields, got \w+")
 
 
+def test_a_config_that_is_nested_deeply(edit, folder):
+    fusion = {"type": "product", "options": {"in_features": WIDTH}}
+    for _ in range(230):
+        fusion = {"type": "Stack", "options": {"parts": [fusion]}}
+    edit(comparator__fusion={**fusion, "dtype": None})
+    refused(folder, r"config\.json: (fusion is nested too deeply|fusion\.options has a wrong value)")
+
+
 def test_formats(edit, folder):
     edit(format=2, unheard_of=1)
     refused(folder, r"is of format 2, which a newer pairfuse has written, and this one reads format 1: upgrade")
@@ -290,9 +298,12 @@ def test_views_and_memory_that_is_shared(tmp_path):
     base = torch.randn(10, 4)
     encoder.weight = nn.Parameter(base[:4].T)
     encoder.register_buffer("other", encoder.weight.data)
-    encoder.register_buffer("negative", torch.randn(4, dtype=torch.complex64).conj().imag)
+    encoder.register_buffer("rows", base[:3])
+    encoder.register_buffer("more_rows", base[2:5])
+    encoder.register_buffer("negative", torch._neg_view(torch.randn(4)))
+    encoder.register_buffer("conjugate", torch.randn(4, dtype=torch.complex64).conj())
     compare(encoder, "product").save_pretrained(tmp_path)
     found = load_file(tmp_path / "model.safetensors")
-    for name in ("weight", "other", "negative"):
-        assert torch.equal(found[f"encoder.{name}"], encoder.get_buffer(name) if name != "weight" else encoder.weight)
+    for name in ("weight", "other", "rows", "more_rows", "negative", "conjugate"):
+        assert torch.equal(found[f"encoder.{name}"], getattr(encoder, name))
     assert (tmp_path / "model.safetensors").stat().st_size < 3000

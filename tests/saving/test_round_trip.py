@@ -126,6 +126,11 @@ def test_layers_that_are_shared_have_to_be_passed(tmp_path):
     compare(nn.Sequential(layer, nn.ReLU(), layer), "product").save_pretrained(tmp_path / "one")
     with pytest.raises(TypeError, match=r"expects encoder=\.\.\., since .* it was Sequential with 20 parameters"):
         load(tmp_path / "one")
+    twins = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
+    twins[2].weight = twins[0].weight
+    compare(twins, "product").save_pretrained(tmp_path / "twins")
+    with pytest.raises(TypeError, match=r"expects encoder="):
+        load(tmp_path / "twins")
     right = nn.Sequential(layer, nn.Tanh())
     model = compare(nn.Sequential(layer), "product", right_encoder=right)
     model.save_pretrained(tmp_path / "two")
