@@ -10,9 +10,21 @@ import pairfuse as pf
 
 SOURCE = Path(pf.__file__).parent
 LAYERS = [  # from the ground up; a file imports from its own package and from those before it
-    *("_checks", "_progress", "_layers", "_modes", "items", "fusions", "heads", "scoring", "gallery"),
-    *("_assembly", "_starting", "decisions", "_deciding", "comparator"),
-    *("index", "xnor", "data", "evaluation", "encoders", "diagnosis", "testing", "losses", "integrations"),
+    *(
+        "_version",
+        "_checks",
+        "_progress",
+        "_layers",
+        "_modes",
+        "_options",
+        "decisions",
+        "items",
+        "fusions",
+        "heads",
+        "encoders",
+    ),
+    *("saving", "scoring", "gallery", "_assembly", "_starting", "_deciding", "comparator"),
+    *("index", "xnor", "data", "evaluation", "diagnosis", "testing", "losses", "integrations"),
 ]
 
 
@@ -29,6 +41,7 @@ def test_public_names():
         "heads",
         "integrations",
         "items",
+        "saving",
         "scoring",
     }  # reachable, but not public
     public = {name for name in vars(pf) if not name.startswith("_")}
@@ -66,6 +79,7 @@ def test_imports_run_one_way():
 def test_torchvision_is_imported_when_asked_for():
     """`import pairfuse` does not load torchvision, nor anything that tests, docs and examples need."""
     optional = {"torchvision", "hypothesis", "matplotlib", "scipy", "sklearn", "pytest", "faiss", "torch._dynamo"}
+    optional |= {"safetensors", "huggingface_hub"}
     code = f"import sys, torch; old = set(sys.modules); import pairfuse; print(({optional} & set(sys.modules)) - old)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

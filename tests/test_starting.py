@@ -251,7 +251,7 @@ def test_a_head_of_your_own_is_left_alone():
     x1, x2, y = draw()
     model = pf.SiameseComparator(nn.Identity(), "product", nn.Linear(WIDTH, 1), embedding_dim=WIDTH)
     assert not wants_start(model)
-    assert set(model.state_dict()) == {"head.weight", "head.bias"}
+    assert set(model.state_dict()) == {"fusion._extra_state", "head.weight", "head.bias"}
     with pytest.raises(TypeError, match="start_head expects a head that was built by name, such as head='linear', got"):
         model.start_head(x1.float(), x2.float(), y)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse import data, encoders, fusions, index, losses, xnor
 from pairfuse._assembly import AdditiveComparatorError
+from pairfuse._version import __version__ as __version__
 from pairfuse.comparator import SiameseComparator
 from pairfuse.fusions import Fusion, list_fusions, make_fusion, register_fusion
 from pairfuse.gallery import Gallery
@@ -13,8 +14,6 @@ from pairfuse.xnor import xnor_margin
 if TYPE_CHECKING:
     from pairfuse.diagnosis import Diagnosis, Finding, diagnose
     from pairfuse.evaluation import evaluate, evaluate_folds, evaluate_pairs, evaluate_scores, evaluate_search
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AdditiveComparatorError",

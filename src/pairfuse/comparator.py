@@ -24,10 +24,11 @@ from pairfuse.items.batches import (
 )
 from pairfuse.items.reading import Items
 from pairfuse.items.tower import Side, Tower, first_parameter
+from pairfuse.saving import Savable
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 
-class SiameseComparator(StartableHead, Deciding):
+class SiameseComparator(StartableHead, Deciding, Savable):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and

@@ -138,6 +138,8 @@ def vision_encoder(name: str, embedding_dim: int | None = None, weights: Any = N
     model.set_submodule(path, replacement)
     model.embedding_dim = width if embedding_dim is None else embedding_dim  # type: ignore[assignment]
     model.item_ndim = 3  # type: ignore[assignment]
+    # What rebuilds it, without the weights, when a saved model is loaded.
+    model.made_by_vision_encoder = {"name": name, "embedding_dim": embedding_dim}  # type: ignore[assignment]
     return model
 
 

@@ -63,7 +63,7 @@ def test_what_is_antisymmetric_and_no_sum_vanishes():
 
 def test_symmetrized_has_the_parameters_of_its_fusion():
     fusion = Bilinear(3, 2)
-    assert set(Symmetrized(fusion).state_dict()) == {"fusion.weight", "fusion.bias"}
+    assert set(dict(Symmetrized(fusion).named_parameters())) == {"fusion.weight", "fusion.bias"}
     assert Symmetrized(fusion).facts().parameters == fusion.facts().parameters
 
 

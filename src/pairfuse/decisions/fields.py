@@ -21,7 +21,9 @@ def check_fields(owner: str, values: Any, wanted: Iterable[str], optional: Itera
 
 
 def read_number(owner: str, value: Any, *, low: float = -math.inf, high: float = math.inf, nan: bool = False) -> float:
-    """Return a float in [low, high]. Infinity is refused, and NaN unless it is allowed."""
+    """Return a float in [low, high]. Infinity is refused, and NaN unless it is allowed; JSON has null for it."""
+    if nan and value is None:
+        return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{owner} must be a number, got {value!r:.80}")
     fits = nan if math.isnan(value) else low <= value <= high and abs(value) <= 1e308

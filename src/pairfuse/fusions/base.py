@@ -8,6 +8,7 @@ from typing_extensions import override
 from pairfuse._checks import check_embeddings, check_fused, check_int
 from pairfuse._layers import apply_linear
 from pairfuse.fusions.facts import Facts, Symmetry, Xnor, check_facts
+from pairfuse.fusions.identity import other_identity, write_identity
 from pairfuse.items.batches import expand_pairs
 
 _COMPUTES = ("fuse", "forward", "__call__")
@@ -176,6 +177,25 @@ class Fusion(nn.Module):
                 f"{type(self).__name__} expects one width with {option}, "
                 f"got in_features={self.in_features} and in2_features={self.in2_features}"
             )
+
+    @override
+    def get_extra_state(self) -> Any:
+        """Return which function this is, for the `state_dict`: other fusions have tensors of the same shapes."""
+        return write_identity(self)
+
+    @override
+    def set_extra_state(self, state: Any) -> None:
+        """Do nothing: `load_state_dict` compares the functions, and a fusion stays what it is."""
+
+    @override
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        key = f"{prefix}_extra_state"
+        if type(self).set_extra_state is Fusion.set_extra_state:
+            state_dict.setdefault(key, None)  # a state from before fusions wrote what they are
+            if other := other_identity(self, state_dict[key]):
+                errors: list[str] = args[-1]
+                errors.append(f"{other}. If you mean it, delete {key!r} from the state first.")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @override
     def extra_repr(self) -> str:

@@ -98,7 +98,7 @@ class Bilinear(Separable):
         nn.init.normal_(self.weight, std=(self.weight.shape[1] * self.weight.shape[2]) ** -0.5)
         if self.symmetric:
             with torch.no_grad():  # mirrored, not averaged: averaging would halve the variance
-                self.weight.copy_(self.weight.triu() + self.weight.triu(1).mT)
+                self.weight.copy_(self.weight.triu()).add_(self.weight.triu(1).mT)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

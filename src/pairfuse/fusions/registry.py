@@ -139,3 +139,8 @@ def as_fusion(spec: FusionSpec, in_features: int, in2_features: int, *, like: Te
     elif callable(spec):  # another module, or a function
         advice = ": pass a name of pairfuse.list_fusions(), such as 'bilinear', or write a subclass of pairfuse.Fusion"
     raise TypeError(f"fusion must be a pairfuse.Fusion, a registered name, or a list of either, got {spec!r}{advice}")
+
+
+def registered_name(cls: type) -> str | None:
+    """Return the name under which a class is registered; None if it is not."""
+    return next((name for name, fusion in _FUSIONS.items() if fusion is cls), None)

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from pairfuse.fusions.base import Fusion, computes_as
 from pairfuse.fusions.facts import Xnor, best_xnor
+from pairfuse.fusions.identity import write_identity
 
 __all__ = ["Stack"]
 
@@ -100,6 +101,12 @@ class Stack(Fusion):
         if not computes_as(self, Stack):
             return super().all_feature_means()
         return [feature_means for part in self.fusions for feature_means in part.all_feature_means()]
+
+    @override
+    def get_extra_state(self) -> Any:
+        if not computes_as(self, Stack):
+            return super().get_extra_state()
+        return write_identity(self, Stack, parts=len(self.fusions))  # a preset is the list of its parts
 
     @override
     def extra_repr(self) -> str:
