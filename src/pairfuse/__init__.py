@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pairfuse import data, encoders, fusions, index, losses, xnor
+from pairfuse import data, encoders, export, fusions, index, losses, xnor
 from pairfuse._assembly import AdditiveComparatorError
 from pairfuse.comparator import SiameseComparator
 from pairfuse.fusions import Fusion, list_fusions, make_fusion, register_fusion
@@ -25,6 +25,7 @@ __all__ = [
     "data",
     "diagnose",
     "encoders",
+    "export",
     "fusions",
     "index",
     "list_fusions",
