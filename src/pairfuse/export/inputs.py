@@ -78,13 +78,17 @@ class Example:
         return self._map(lambda x, side: dict.fromkeys((0, *x.dims), torch.export.Dim.AUTO))
 
     def axis_names(self, *, all_pairs: bool) -> tuple[Any, ...]:
-        """Return names for the dimensions that may vary: `batch`, `x1_dim1`."""
-        return self._map(
-            lambda x, side: {
-                0: f"{self.names[side]}_batch" if all_pairs else "batch",
-                **{dim: f"{self.names[side]}_dim{dim}" for dim in x.dims},
-            }
-        )
+        """Return names for the dimensions that may vary, each at its first place: `batch`, `x1_dim1`."""
+        used: set[str] = set()
+
+        def named(x: Input, side: int) -> dict[int, str]:
+            name = self.names[side]
+            names = {0: f"{name}_batch" if all_pairs else "batch", **{dim: f"{name}_dim{dim}" for dim in x.dims}}
+            first = {dim: axis for dim, axis in names.items() if axis not in used}
+            used.update(first.values())
+            return first
+
+        return self._map(named)
 
     def _map(self, function: Callable[[Input, int], Any]) -> tuple[Any, ...]:
         """Apply a function to every tensor and the position of its input. Keep the containers."""

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from pairfuse._checks import require_package
 from pairfuse.decider import Decider
 from pairfuse.export.inputs import Dynamic, leaves
-from pairfuse.export.program import trace
+from pairfuse.export.program import quiet, trace
+from pairfuse.export.verifying import shorten
 from pairfuse.items.batches import Batch
 from pairfuse.search_modules import VectorEncoder
 
@@ -62,16 +62,20 @@ def to_onnx(
     outputs = ["vectors"] if isinstance(module, VectorEncoder) else outputs
     names = [x.name for x in verifier.example.flat]
     try:
-        converted: Any = torch.onnx.export(
-            program,
-            dynamo=True,
-            verbose=False,
-            input_names=names,
-            output_names=outputs,
-            dynamic_shapes=verifier.example.axis_names(all_pairs=verifier.all_pairs),
-        )
+        with quiet():
+            converted: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=names,
+                output_names=outputs,
+                dynamic_shapes=verifier.example.axis_names(all_pairs=verifier.all_pairs),
+            )
     except Exception as error:
-        raise ValueError(f"to_onnx cannot convert {type(module).__name__}: {error}") from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # torch wraps what happened in advice for its own developers
+            cause = cause.__cause__
+        raise ValueError(f"to_onnx cannot convert {type(module).__name__} to ONNX: {shorten(cause)}") from error
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         converted.save(Path(folder) / path.name)
         verifier.compare(_Session(Path(folder) / path.name))

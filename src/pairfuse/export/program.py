@@ -1,5 +1,8 @@
 """`to_program`: a module of pairfuse as a program of `torch.export` that takes any batch size."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,7 +66,8 @@ def trace(
         verifier.check_batched(still)
         given = verifier.sample(3, 4, example.unlike_shifts())  # torch.export would fix sizes of 0 and 1
         try:
-            program = torch.export.export(still, given, dynamic_shapes=example.dynamic_shapes(), strict=False)
+            with quiet():
+                program = torch.export.export(still, given, dynamic_shapes=example.dynamic_shapes(), strict=False)
         except Exception as error:
             raise ValueError(
                 f"{owner} cannot trace {type(module).__name__}: {shorten(error)}: its code, and that of the encoder, may "
@@ -73,6 +77,15 @@ def trace(
         verifier.check_free(program)
     verifier.compare(program.module())
     return program, verifier
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide what torch and onnxscript say about their own insides."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        yield
 
 
 def check_kind(owner: str, module: Any) -> None:

@@ -109,7 +109,7 @@ def _tensors(outputs: Any) -> list[Tensor]:
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
-def shorten(error: Exception) -> str:
+def shorten(error: BaseException) -> str:
     """Return the first line of an error, cut if it is very long."""
     line = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(" .:")
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

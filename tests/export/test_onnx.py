@@ -1,0 +1,148 @@
+"""`to_onnx`: onnxruntime agrees with the module, for any batch size and lengths."""
+
+import subprocess
+import sys
+
+import onnxruntime
+import pytest
+import torch
+from export_cases import BATCHES, LENGTHS, Series, comparator, decision, run_onnx, texts
+from scoring_cases import FUSIONS
+from torch import nn
+
+import pairfuse as pf
+
+QUICK = ["symmetric", "cosine"]
+
+
+def close(found, due):
+    assert [x.shape for x in found] == [x.shape for x in due]
+    for a, b in zip(found, due, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def apart(model, x1, x2):
+    """The pairs whose score is not within rounding of the threshold, where any answer is right."""
+    with torch.no_grad():
+        return (model(x1, x2) - model.decision.threshold).abs() > 1e-4
+
+
+def check_decider(model, path):
+    decider = model.decider()
+    x = texts(1, 4)
+    pf.export.to_onnx(decider, path, x, x, dynamic=LENGTHS)
+    for pairs, left, right in BATCHES:
+        x1, x2 = texts(pairs, left), texts(pairs, right, seed=1)
+        probability, same = run_onnx(path, x1=x1, x2=x2)
+        close([probability], [model.predict_proba(x1, x2)])
+        clear = apart(model, x1, x2)
+        assert torch.equal(same[clear], model.same(x1, x2)[clear])
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize(
+    "fusion", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in FUSIONS]
+)
+def test_decider(fusion, head, tmp_path):
+    """Every fusion, with both heads and calibrations, tied and untied: the answers of the model at other sizes."""
+    for tied, calibration in ((True, "isotonic"), (False, "platt"))[: 1 if fusion in QUICK else 2]:
+        check_decider(comparator(fusion, head, tied=tied, calibration=calibration), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize(
+    "fusion", [pytest.param(name, marks=[] if name == "product" else [pytest.mark.slow]) for name in FUSIONS]
+)
+def test_search_modules(fusion, head, tmp_path):
+    """Encoders and scorer, as inner products where there is such a form: the scores of all pairs, N and M apart."""
+    model = comparator(fusion, head, tied=False)
+    for inner_product in (False, True) if model.fusion.fast_path and head == "linear" else (False,):
+        modules = model.search_modules(inner_product=inner_product)
+        x = texts(2, 4)
+        examples = [(x,), (x,), (modules.query_encoder(x), modules.gallery_encoder(x))]
+        paths = [tmp_path / f"{name}.onnx" for name in modules._fields]
+        for module, path, example in zip(modules, paths, examples, strict=True):
+            pf.export.to_onnx(module, path, *example, dynamic={"items": 1} if len(example) == 1 else {})
+        for n, m in ((2, 2), (1, 1), (1, 300), (7, 2)):
+            queries, items = texts(n, 5), texts(m, 3, seed=1)
+            (u,), (v,) = run_onnx(paths[0], items=queries), run_onnx(paths[1], items=items)
+            close(run_onnx(paths[2], queries=u, gallery=v), [model.score_matrix(queries, items)])
+
+
+@pytest.mark.parametrize("fusion", [pytest.param(name, marks=[pytest.mark.slow]) for name in pf.list_fusions()])
+def test_comparator(fusion, tmp_path):
+    """The comparator itself: its logits, from one pass over both sides."""
+    model = comparator(fusion, encoder=Series)
+    path = pf.export.to_onnx(model, tmp_path / "model.onnx", torch.randn(1, 5, 3), torch.randn(1, 5, 3))
+    for pairs, _, _ in BATCHES:
+        x1, x2 = torch.randn(pairs, 5, 3), torch.randn(pairs, 5, 3)
+        with torch.no_grad():
+            close(run_onnx(path, x1=x1, x2=x2), [model(x1, x2)])
+
+
+def test_names(tmp_path):
+    """Inputs are named after the parameters and keys, outputs after what they are, dimensions after what varies."""
+    x = texts(2, 4)
+    path = pf.export.to_onnx(comparator().decider(), tmp_path / "model.onnx", x, x, dynamic=LENGTHS)
+    session = onnxruntime.InferenceSession(path)
+    assert {x.name: x.shape for x in session.get_inputs()} == {
+        "x1_input_ids": ["batch", "x1_dim1"],
+        "x1_attention_mask": ["batch", "x1_dim1"],
+        "x2_input_ids": ["batch", "x2_dim1"],
+        "x2_attention_mask": ["batch", "x2_dim1"],
+    }
+    assert {x.name: x.shape for x in session.get_outputs()} == {"probability": ["batch"], "same": ["batch"]}
+    scorer = comparator().search_modules().scorer
+    session = onnxruntime.InferenceSession(pf.export.to_onnx(scorer, path, torch.ones(3, 4), torch.ones(3, 4)))
+    assert [x.shape for x in session.get_inputs()] == [["queries_batch", 4], ["gallery_batch", 4]]
+    assert {x.name: x.shape for x in session.get_outputs()} == {"logits": ["queries_batch", "gallery_batch"]}
+
+
+def test_images_of_any_size(tmp_path):
+    """Two dimensions vary, in one tensor."""
+    encoder = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
+    model = pf.SiameseComparator(encoder, item_ndim=3).eval()
+    model.decision = decision()
+    x = torch.rand(1, 3, 8, 8)
+    path = pf.export.to_onnx(model.decider(), tmp_path / "m.onnx", x, x, dynamic={"x1": (2, 3), "x2": [2, 3]})
+    x1, x2 = torch.rand(4, 3, 11, 6), torch.rand(4, 3, 9, 9)
+    close(run_onnx(path, x1=x1, x2=x2)[:1], [model.predict_proba(x1, x2)])
+
+
+def test_a_failed_export_leaves_the_file_as_it_was(tmp_path):
+    """A half-written or wrong file never stands at the path."""
+
+    class Sorts(nn.Module):
+        out_features = 4
+
+        def forward(self, x):
+            return torch.linalg.eigvalsh(x[:, :, None] * x[:, None])  # no ONNX form
+
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+    x = torch.randn(2, 4)
+    with pytest.raises(ValueError, match="to_onnx cannot convert SiameseComparator to ONNX: No ONNX .*_linalg_eigh"):
+        pf.export.to_onnx(pf.SiameseComparator(Sorts(), "product").eval(), path, x, x)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_text() == "old"
+
+
+def test_errors(tmp_path):
+    model, x = comparator(encoder=Series), torch.randn(2, 5, 3)
+    with pytest.raises(FileNotFoundError, match="to_onnx expects path in an existing folder, got .*missing"):
+        pf.export.to_onnx(model, tmp_path / "missing" / "model.onnx", x, x)
+    with pytest.raises(ValueError, match="to_onnx expects an example of each input"):
+        pf.export.to_onnx(model, tmp_path / "model.onnx", x)
+
+
+def test_without_onnx(monkeypatch, tmp_path):
+    """The error shows the command that installs it."""
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"onnxscript is not installed: pip install 'pairfuse\[onnx\]'"):
+        pf.export.to_onnx(comparator(), tmp_path / "model.onnx", texts(2, 3), texts(2, 3))
+
+
+def test_onnx_is_imported_when_asked_for():
+    code = "import sys, pairfuse; print({'onnx', 'onnxscript', 'onnxruntime'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
