@@ -1,6 +1,7 @@
 """Models, inputs and decisions that the tests of deciders, search modules and exports share."""
 
 import onnxruntime
+import pytest
 import torch
 from scoring_cases import FUSIONS
 from torch import nn
@@ -63,6 +64,24 @@ def comparator(fusion="symmetric", head="linear", *, tied=True, calibration="pla
         if encoder is Texts:
             model.decision = decision(calibration, model(texts(64, 5), texts(64, 4, seed=1)).median().item())
     return model
+
+
+def apart(model, x1, x2):
+    """True for the pairs whose score is not within rounding of the threshold, where any answer is right."""
+    with torch.no_grad():
+        return (model(x1, x2) - model.decision.threshold).abs() > 1e-4
+
+
+def cross(firsts, seconds, names=("fusion", "head"), *, quick):
+    """Parametrize with every combination; those that are not `quick` are slow."""
+    return pytest.mark.parametrize(
+        names,
+        [
+            pytest.param(first, second, marks=[] if (first, second) in quick else [pytest.mark.slow])
+            for first in firsts
+            for second in seconds
+        ],
+    )
 
 
 def run_onnx(path, **inputs):

@@ -11,8 +11,8 @@ import pairfuse as pf
 SOURCE = Path(pf.__file__).parent
 LAYERS = [  # from the ground up; a file imports from its own package and from those before it
     *("_checks", "_progress", "_layers", "_modes", "items", "fusions", "heads", "scoring", "gallery"),
-    *("_assembly", "_starting", "decisions", "_deciding", "comparator"),
-    *("index", "xnor", "data", "evaluation", "encoders", "diagnosis", "testing", "losses", "integrations"),
+    *("_assembly", "_starting", "decisions", "_deciding", "decider", "search_modules", "_deploying", "comparator"),
+    *("export", "index", "xnor", "data", "evaluation", "encoders", "diagnosis", "testing", "losses", "integrations"),
 ]
 
 
@@ -23,12 +23,14 @@ def test_public_names():
     assert all(hasattr(pf, name) for name in pf.__all__)
     files = {
         "comparator",
+        "decider",
         "diagnosis",
         "gallery",
         "heads",
         "integrations",
         "items",
         "scoring",
+        "search_modules",
     }  # reachable, but not public
     public = {name for name in vars(pf) if not name.startswith("_")}
     assert public - files - {"TYPE_CHECKING", "Any", "import_module"} <= set(pf.__all__)

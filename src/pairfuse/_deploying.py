@@ -30,8 +30,8 @@ class Deploying(nn.Module):
         if self.decision is None:
             raise ValueError(
                 "decider expects a model with a decision, got none: set "
-                "model.decision = pf.evaluate(model, items, labels).decide(far=0.01). To export logits, export the model "
-                "itself"
+                "model.decision = pf.evaluate(model, items, labels).decide(far=0.01). To export logits, export the "
+                "model itself"
             )
         return Decider(self, self.decision)
 
@@ -41,20 +41,21 @@ class Deploying(nn.Module):
         This is a snapshot: later training does not change it.
 
         Args:
-            inner_product: If True, the encoders return the vectors of `inner_product_form`, for an index. If False, they
-                return embeddings, which any fusion and head can score.
+            inner_product: If True, the encoders return the vectors of `inner_product_form`, for an index. If False,
+                they return embeddings, which any fusion and head can score.
             origin: As for `inner_product_form`; only with `inner_product=True`.
 
         Returns:
             [`SearchModules`][pairfuse.search_modules.SearchModules]: `(query_encoder, gallery_encoder, scorer)`.
 
         Raises:
-            ValueError: `inner_product=True`, and `inner_product_form` raises it; a layer is lazy and has not run yet; or
-                a batch norm has no running statistics.
+            ValueError: `inner_product=True`, and `inner_product_form` raises it; a layer is lazy and has not run yet;
+                or a batch norm has no running statistics.
 
         Examples:
             >>> import torch, pairfuse as pf
-            >>> model, queries, items = pf.SiameseComparator(torch.nn.Linear(8, 4)), torch.randn(3, 8), torch.randn(5, 8)
+            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
+            >>> queries, items = torch.randn(3, 8), torch.randn(5, 8)
             >>> query_encoder, gallery_encoder, scorer = model.search_modules()
             >>> scores = scorer(query_encoder(queries), gallery_encoder(items))
             >>> torch.allclose(scores, model.score_matrix(queries, items), atol=1e-5)

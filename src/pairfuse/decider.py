@@ -14,8 +14,8 @@ from pairfuse.items.batches import Batch
 class Decider(nn.Module):
     """Answer for pairs: the probability that they are the same, and whether the decision calls them the same.
 
-    Made by `SiameseComparator.decider`. It is a snapshot in eval mode: later training of the model, or another decision,
-    does not change it. `pairfuse.export` turns it into a program or an ONNX file.
+    Made by `SiameseComparator.decider`. It is a snapshot in eval mode: later training of the model, or another
+    decision, does not change it. `pairfuse.export` turns it into a program or an ONNX file.
 
     Args:
         model: A comparator with one logit for each pair.
@@ -54,7 +54,7 @@ class Decider(nn.Module):
 
     @override
     def forward(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:
-        """Return the probabilities and the answers of pairs. The tuple is plain, so a program loads without pairfuse."""
+        """Return the probabilities and the answers of pairs, as a plain tuple: programs load without pairfuse."""
         logits: Tensor = self.model(x1, x2)
         if logits.ndim > 1:
             raise ValueError(

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -17,8 +16,8 @@ from pairfuse.scoring import InnerProductForm
 class SearchModules(NamedTuple):
     """A search in three modules. Made by `SiameseComparator.search_modules`.
 
-    `scorer(query_encoder(queries), gallery_encoder(items))` are the scores of all pairs, as `score_matrix` returns them,
-    up to rounding. All three are snapshots in eval mode: later training does not change them.
+    `scorer(query_encoder(queries), gallery_encoder(items))` are the scores of all pairs, as `score_matrix` returns
+    them, up to rounding. All three are snapshots in eval mode: later training does not change them.
 
     Attributes:
         query_encoder: Left items to vectors `(N, S)`.

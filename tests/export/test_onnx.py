@@ -6,13 +6,11 @@ import sys
 import onnxruntime
 import pytest
 import torch
-from export_cases import BATCHES, LENGTHS, Series, comparator, decision, run_onnx, texts
+from export_cases import BATCHES, LENGTHS, Series, apart, comparator, cross, decision, run_onnx, texts
 from scoring_cases import FUSIONS
 from torch import nn
 
 import pairfuse as pf
-
-QUICK = ["symmetric", "cosine"]
 
 
 def close(found, due):
@@ -21,38 +19,21 @@ def close(found, due):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def apart(model, x1, x2):
-    """The pairs whose score is not within rounding of the threshold, where any answer is right."""
-    with torch.no_grad():
-        return (model(x1, x2) - model.decision.threshold).abs() > 1e-4
-
-
-def check_decider(model, path):
-    decider = model.decider()
-    x = texts(1, 4)
-    pf.export.to_onnx(decider, path, x, x, dynamic=LENGTHS)
-    for pairs, left, right in BATCHES:
-        x1, x2 = texts(pairs, left), texts(pairs, right, seed=1)
-        probability, same = run_onnx(path, x1=x1, x2=x2)
-        close([probability], [model.predict_proba(x1, x2)])
-        clear = apart(model, x1, x2)
-        assert torch.equal(same[clear], model.same(x1, x2)[clear])
-
-
-@pytest.mark.parametrize("head", ["linear", "mlp"])
-@pytest.mark.parametrize(
-    "fusion", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in FUSIONS]
-)
+@cross(FUSIONS, ["linear", "mlp"], quick=[("symmetric", "mlp"), ("cosine", "linear")])
 def test_decider(fusion, head, tmp_path):
     """Every fusion, with both heads and calibrations, tied and untied: the answers of the model at other sizes."""
-    for tied, calibration in ((True, "isotonic"), (False, "platt"))[: 1 if fusion in QUICK else 2]:
-        check_decider(comparator(fusion, head, tied=tied, calibration=calibration), tmp_path / "model.onnx")
+    for tied, calibration in ((True, "isotonic"), (False, "platt")):
+        model, x = comparator(fusion, head, tied=tied, calibration=calibration), texts(1, 4)
+        path = pf.export.to_onnx(model.decider(), tmp_path / "model.onnx", x, x, dynamic=LENGTHS)
+        for pairs, left, right in BATCHES:
+            x1, x2 = texts(pairs, left), texts(pairs, right, seed=1)
+            probability, same = run_onnx(path, x1=x1, x2=x2)
+            close([probability], [model.predict_proba(x1, x2)])
+            clear = apart(model, x1, x2)
+            assert torch.equal(same[clear], model.same(x1, x2)[clear])
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp"])
-@pytest.mark.parametrize(
-    "fusion", [pytest.param(name, marks=[] if name == "product" else [pytest.mark.slow]) for name in FUSIONS]
-)
+@cross(FUSIONS, ["linear", "mlp"], quick=[("product", "linear")])
 def test_search_modules(fusion, head, tmp_path):
     """Encoders and scorer, as inner products where there is such a form: the scores of all pairs, N and M apart."""
     model = comparator(fusion, head, tied=False)
@@ -121,7 +102,7 @@ def test_a_failed_export_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_text("old")
     x = torch.randn(2, 4)
-    with pytest.raises(ValueError, match="to_onnx cannot convert SiameseComparator to ONNX: No ONNX .*_linalg_eigh"):
+    with pytest.raises(ValueError, match=r"to_onnx cannot convert SiameseComparator to ONNX: No ONNX .*_linalg_eigh"):
         pf.export.to_onnx(pf.SiameseComparator(Sorts(), "product").eval(), path, x, x)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_text() == "old"
@@ -129,7 +110,7 @@ def test_a_failed_export_leaves_the_file_as_it_was(tmp_path):
 
 def test_errors(tmp_path):
     model, x = comparator(encoder=Series), torch.randn(2, 5, 3)
-    with pytest.raises(FileNotFoundError, match="to_onnx expects path in an existing folder, got .*missing"):
+    with pytest.raises(FileNotFoundError, match=r"to_onnx expects path in an existing folder, got .*missing"):
         pf.export.to_onnx(model, tmp_path / "missing" / "model.onnx", x, x)
     with pytest.raises(ValueError, match="to_onnx expects an example of each input"):
         pf.export.to_onnx(model, tmp_path / "model.onnx", x)

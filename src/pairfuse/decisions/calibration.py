@@ -1,6 +1,7 @@
 """Calibration: from scores to logits of probabilities, at the prior ½."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class Platt:
 
 @dataclass(frozen=True)
 class Isotonic:
-    """A line through points, constant beyond the first and the last: scores to logits, if half of all pairs are the same.
+    """A line through points, constant beyond the first and the last: scores to logits, at the prior ½.
 
     Attributes:
         scores: Positions of the points, increasing.
@@ -61,8 +62,8 @@ class Isotonic:
 
     @property
     def _slopes(self) -> list[float]:
-        ends = zip(self.scores, self.scores[1:], self.logits, self.logits[1:], strict=False)
-        return [(above - below) / (high - low) for low, high, below, above in ends]
+        ends = zip(pairwise(self.scores), pairwise(self.logits), strict=True)
+        return [(above - below) / (high - low) for (low, high), (below, above) in ends]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as plain numbers, for JSON."""
@@ -89,7 +90,7 @@ def calibration_from_dict(values: Any) -> Calibration:
     check_fields(owner, values, ["method", "scores", "logits"])
     scores = read_numbers(f"{owner}'s scores", values["scores"])
     logits = read_numbers(f"{owner}'s logits", values["logits"])
-    rises = all(a < b for a, b in zip(scores, scores[1:], strict=False))
+    rises = all(a < b for a, b in pairwise(scores))
     if not (len(scores) == len(logits) >= 1 and rises and list(logits) == sorted(logits)):
         raise ValueError(f"{owner} must have increasing scores and as many logits, which do not decrease")
     return Isotonic(scores, logits)

@@ -61,7 +61,9 @@ class Example:
             raise ValueError(f"{owner} expects dynamic for the inputs {known}, got {sorted(unknown)}")
         for x in self.flat:
             if x.dims and max(x.dims) >= x.tensor.ndim and x.name in dims:
-                raise ValueError(f"{owner} expects {x.name} to have dimension {max(x.dims)}, got {x.tensor.ndim} of them")
+                raise ValueError(
+                    f"{owner} expects {x.name} to have a dimension {max(x.dims)}, got {x.tensor.ndim} dimensions"
+                )
         self.inputs = [[x._replace(dims=_within(x)) for x in side] for side in self.inputs]
 
     @property
@@ -93,9 +95,7 @@ class Example:
     def _map(self, function: Callable[[Input, int], Any]) -> tuple[Any, ...]:
         """Apply a function to every tensor and the position of its input. Keep the containers."""
         each = [iter(side) for side in self.inputs]
-        return tuple(
-            combine(lambda _, i=i: function(next(each[i]), i), batch) for i, batch in enumerate(self.batches)
-        )
+        return tuple(combine(lambda _, i=i: function(next(each[i]), i), batch) for i, batch in enumerate(self.batches))
 
     def unlike_shifts(self) -> tuple[int, ...]:
         """Return a shift of the lengths of each input so that they are at least 2 and differ between the inputs."""

@@ -17,13 +17,11 @@ from pairfuse.items.batches import Batch
 from pairfuse.search_modules import VectorEncoder
 
 
-def to_onnx(
-    module: nn.Module, path: str | os.PathLike[str], *inputs: Batch, dynamic: Dynamic | None = None
-) -> Path:
+def to_onnx(module: nn.Module, path: str | os.PathLike[str], *inputs: Batch, dynamic: Dynamic | None = None) -> Path:
     """Export a module to an ONNX file that takes batches of any size. Needs the extra `onnx`.
 
-    It is compared with the module in onnxruntime, on other batch sizes and lengths, before it is put at its path. Values
-    of the two agree up to rounding, so an answer can differ for a score that is within rounding of the threshold.
+    The file is compared with the module, in onnxruntime, on other batch sizes and lengths, before you get it. The two
+    agree up to rounding, so their answers can differ for a score that is within rounding of the threshold.
 
     Args:
         module: As for `to_program`.
@@ -32,9 +30,9 @@ def to_onnx(
         dynamic: As for `to_program`.
 
     Returns:
-        The path. The inputs of the file have the names of the parameters of the module's `forward` (`x1`, `x2`; `items`;
-        `queries`, `gallery`), followed by the keys or positions in a nested input, as in `x1_input_ids`. Its outputs are
-        `probability` and `same` of a decider, `vectors` of an encoder, `logits` otherwise.
+        The path. The inputs of the file are named after the parameters of the module's `forward` (`x1`, `x2`; `items`;
+        `queries`, `gallery`), followed by the keys or positions in a nested input, as in `x1_input_ids`. Its outputs
+        are `probability` and `same` of a decider, `vectors` of an encoder, `logits` otherwise.
 
     Raises:
         ImportError: A package of the extra `onnx` is not installed.

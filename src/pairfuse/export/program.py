@@ -33,8 +33,8 @@ def to_program(module: nn.Module, *inputs: Batch, dynamic: Dynamic | None = None
         module: A `SiameseComparator` (logits), what its `decider()` returns, or one of its `search_modules()`.
         *inputs: An example of each input, as for calling the module, with at least one item. If the batch sizes or
             lengths of two inputs are equal in the example, they need not be later.
-        dynamic: The dimensions that may vary besides the batch, for each input. For token ids and masks `(B, L)` on both
-            sides: `{"x1": 1, "x2": 1}`. The key may also be one tensor of a nested input, such as `"x1_input_ids"`.
+        dynamic: The dimensions that may vary besides the batch, for each input. For token ids and masks `(B, L)` on
+            both sides: `{"x1": 1, "x2": 1}`. The key may also be one tensor of a nested input: `"x1_input_ids"`.
 
     Returns:
         The program. `program.module()` takes the inputs of the module, `torch.export.save` writes it to a file.
@@ -61,21 +61,20 @@ def trace(
     check_kind(owner, module)
     check_initialized(owner, module)
     example = Example(owner, module, inputs, dynamic or {})
-    verifier = Verifier(owner, module, example, all_pairs=isinstance(module, ALL_PAIRS))
     with without_autocast(example.flat[0].tensor.device), torch.no_grad(), eval_mode(module) as still:
-        verifier.check_batched(still)
-        given = verifier.sample(3, 4, example.unlike_shifts())  # torch.export would fix sizes of 0 and 1
+        verifier = Verifier(owner, still, example, all_pairs=isinstance(module, ALL_PAIRS))
         try:
             with quiet():
-                program = torch.export.export(still, given, dynamic_shapes=example.dynamic_shapes(), strict=False)
+                program = torch.export.export(
+                    still, verifier.given, dynamic_shapes=example.dynamic_shapes(), strict=False
+                )
         except Exception as error:
             raise ValueError(
-                f"{owner} cannot trace {type(module).__name__}: {shorten(error)}: its code, and that of the encoder, may "
-                "not depend on the values of tensors, as in if x.sum() > 0, and must stay in torch. See the docs of "
-                "torch.export"
+                f"{owner} cannot trace {type(module).__name__}: {shorten(error)}. Its code, and that of the encoder, "
+                "must stay in torch and may not depend on the values of tensors, as in if x.sum() > 0"
             ) from error
         verifier.check_free(program)
-    verifier.compare(program.module())
+        verifier.compare(program.module())
     return program, verifier
 
 

@@ -212,7 +212,7 @@ def computes_as(fusion: Fusion, cls: type[Fusion]) -> bool:
 
 
 def _defined(cls: type, name: str) -> Any:
-    """Return what a class has under a name. While torch exports, it patches `nn.Module.__call__`, which changes nothing."""
+    """Return what a class has under a name. torch.export patches `nn.Module.__call__`, which changes no result."""
     found = getattr(cls, name)
     return _CALL if torch.compiler.is_exporting() and found is nn.Module.__call__ else found
 
