@@ -1,6 +1,5 @@
 """Models, inputs and decisions that the tests of deciders, search modules and exports share."""
 
-import onnxruntime
 import pytest
 import torch
 from scoring_cases import FUSIONS
@@ -53,7 +52,7 @@ def decision(calibration="platt", threshold=0.0):
 
 def comparator(fusion="symmetric", head="linear", *, tied=True, calibration="platt", encoder=Texts):
     """A comparator of texts with a decision, whose threshold is among its scores."""
-    spec = FUSIONS.get(fusion, fusion)
+    spec = FUSIONS.get(fusion, fusion) if isinstance(fusion, str) else fusion
     spec = spec(4) if callable(spec) else spec
     right = None if tied else encoder()
     model = pf.SiameseComparator(
@@ -84,11 +83,16 @@ def cross(firsts, seconds, names=("fusion", "head"), *, quick):
     )
 
 
+def session_of(path):
+    import onnxruntime  # else all tests of this file's readers would need it
+
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
 def run_onnx(path, **inputs):
     """The outputs of an ONNX file; nested inputs are given by their joined names."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     feeds = {}
     for name, value in inputs.items():
         parts = {f"{name}_{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
         feeds.update({key: part.numpy(force=True) for key, part in parts.items()})
-    return [torch.from_numpy(output) for output in session.run(None, feeds)]
+    return [torch.from_numpy(output) for output in session_of(path).run(None, feeds)]

@@ -66,7 +66,8 @@ def test_imports_run_one_way():
 
 def test_torchvision_is_imported_when_asked_for():
     """`import pairfuse` does not load torchvision, nor anything that tests, docs and examples need."""
-    optional = {"torchvision", "hypothesis", "matplotlib", "scipy", "sklearn", "pytest", "faiss", "torch._dynamo"}
+    optional = {"torchvision", "hypothesis", "matplotlib", "scipy", "sklearn", "pytest", "faiss"}
+    optional |= {"onnx", "onnxscript", "onnxruntime", "torch._dynamo"}
     code = f"import sys, torch; old = set(sys.modules); import pairfuse; print(({optional} & set(sys.modules)) - old)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -51,6 +51,7 @@ class Decider(nn.Module):
         self.model: Any = frozen_copy("decider", model)
         check_rows_apart("decider", self.model)
         self.decision = decision
+        self.training = False
 
     @override
     def forward(self, x1: Batch, x2: Batch) -> tuple[Tensor, Tensor]:

@@ -113,4 +113,7 @@ def search_modules(model: Any, *, inner_product: bool = False, origin: Tensor | 
     check_rows_apart("search_modules", still)
     scorer = AllPairsScorer(still) if form is None else InnerProductScorer(form.constant)
     left, right = (VectorEncoder(still._tower(side), side, form) for side in ("left", "right"))
-    return SearchModules(left.eval(), right.eval(), scorer.eval())
+    modules = SearchModules(left, right, scorer)
+    for module in modules:
+        module.training = False  # as all parts are; an exported encoder does not know eval()
+    return modules

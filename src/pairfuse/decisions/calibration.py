@@ -55,7 +55,10 @@ class Isotonic:
         numbers = (self.scores, self.logits, (*self._slopes, 0.0))
         points, logits, slopes = (torch.tensor(x, dtype=wide, device=scores.device) for x in numbers)
         x = scores.to(wide).clamp(points[0], points[-1])  # NaN stays NaN
-        i = (x[..., None] >= points[1:]).sum(-1)  # the point on the left; ONNX has no searchsorted
+        if torch.compiler.is_exporting():  # ONNX has no searchsorted, which needs no memory for each score and point
+            i = (x[..., None] >= points[1:]).sum(-1)
+        else:
+            i = torch.searchsorted(points[1:], x.contiguous(), right=True)  # the point on the left
         line = logits[i] + slopes[i] * (x - points[i])
         above = torch.cat([logits[1:], logits[-1:]])  # not beyond the next point, by rounding: never decreasing
         return torch.minimum(line, above[i]).to(scores.dtype)

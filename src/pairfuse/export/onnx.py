@@ -41,9 +41,9 @@ def to_onnx(module: nn.Module, path: str | os.PathLike[str], *inputs: Batch, dyn
         ValueError: As for `to_program`, or an operator of the encoder has no ONNX form.
 
     Examples:
-        >>> import onnxruntime, torch, pairfuse as pf
+        >>> import onnxruntime, tempfile, torch, pairfuse as pf
         >>> model, x = pf.SiameseComparator(torch.nn.Linear(8, 4)), torch.randn(1, 8)
-        >>> path = pf.export.to_onnx(model, getfixture("tmp_path") / "model.onnx", x, x)
+        >>> path = pf.export.to_onnx(model, tempfile.mkdtemp() + "/model.onnx", x, x)
         >>> session = onnxruntime.InferenceSession(path)
         >>> x1, x2 = torch.randn(5, 8), torch.randn(5, 8)
         >>> (logits,) = session.run(None, {"x1": x1.numpy(), "x2": x2.numpy()})
