@@ -11,6 +11,9 @@ from torch import nn
 import pairfuse as pf
 
 
+SIZES = [(2, 2), (1, 1), (1, 300), (7, 2)]  # queries and items
+
+
 def close(found, due):
     assert [x.shape for x in found] == [x.shape for x in due]
     for a, b in zip(found, due, strict=True):
@@ -20,32 +23,55 @@ def close(found, due):
 @cross(FUSIONS, ["linear", "mlp"], quick=[("symmetric", "mlp"), ("cosine", "linear")])
 def test_decider(fusion, head, tmp_path):
     """Every fusion, with both heads and calibrations, tied and untied: the answers of the model at other sizes."""
-    for tied, calibration in ((True, "isotonic"), (False, "platt")):
-        model, x = comparator(fusion, head, tied=tied, calibration=calibration), texts(1, 4)
-        path = pf.export.to_onnx(model.decider(), tmp_path / "model.onnx", x, x, dynamic=LENGTHS)
-        for pairs, left, right in BATCHES:
-            x1, x2 = texts(pairs, left), texts(pairs, right, seed=1)
-            probability, same = run_onnx(path, x1=x1, x2=x2)
-            close([probability], [model.predict_proba(x1, x2)])
-            clear = apart(model, x1, x2)
-            assert torch.equal(same[clear], model.same(x1, x2)[clear])
+    tied, calibration = (True, "isotonic") if head == "linear" else (False, "platt")
+    model, x = comparator(fusion, head, tied=tied, calibration=calibration), texts(1, 4)
+    path = pf.export.to_onnx(model.decider(), tmp_path / "model.onnx", x, x, dynamic=LENGTHS)
+    for pairs, left, right in BATCHES:
+        x1, x2 = texts(pairs, left), texts(pairs, right, seed=1)
+        probability, same = run_onnx(path, x1=x1, x2=x2)
+        close([probability], [model.predict_proba(x1, x2)])
+        clear = apart(model, x1, x2)
+        assert torch.equal(same[clear], model.same(x1, x2)[clear])
 
 
-@cross(FUSIONS, ["linear", "mlp"], quick=[("product", "linear")])
-def test_search_modules(fusion, head, tmp_path):
-    """Encoders and scorer, as inner products where there is such a form: the scores of all pairs, N and M apart."""
-    model = comparator(fusion, head, tied=False)
-    for inner_product in (False, True) if model.fusion.fast_path and head == "linear" else (False,):
-        modules = model.search_modules(inner_product=inner_product)
-        x = texts(2, 4)
-        examples = [(x,), (x,), (modules.query_encoder(x), modules.gallery_encoder(x))]
-        paths = [tmp_path / f"{name}.onnx" for name in modules._fields]
-        for module, path, example in zip(modules, paths, examples, strict=True):
-            pf.export.to_onnx(module, path, *example, dynamic={"items": 1} if len(example) == 1 else {})
-        for n, m in ((2, 2), (1, 1), (1, 300), (7, 2)):
-            queries, items = texts(n, 5), texts(m, 3, seed=1)
-            (u,), (v,) = run_onnx(paths[0], items=queries), run_onnx(paths[1], items=items)
-            close(run_onnx(paths[2], queries=u, gallery=v), [model.score_matrix(queries, items)])
+@cross(FUSIONS, ["linear", "mlp"], quick=[("symmetric", "linear")])
+def test_scorer(fusion, head, tmp_path):
+    """All pairs of N and M embeddings, N and M apart, also if they are equal in the example."""
+    model = comparator(fusion, head)
+    path = tmp_path / "scorer.onnx"
+    pf.export.to_onnx(model.search_modules().scorer, path, torch.randn(2, 4), torch.randn(2, 4))
+    for n, m in SIZES:
+        u, v = torch.randn(n, 4), torch.randn(m, 4)
+        with torch.no_grad():
+            close(run_onnx(path, queries=u, gallery=v), [model.score_embeddings(u, v)])
+
+
+@pytest.mark.parametrize(
+    "fusion", [pytest.param(name, marks=[] if name == "product" else [pytest.mark.slow]) for name in FUSIONS]
+)
+def test_a_search_by_inner_products(fusion, tmp_path):
+    """Vectors of queries and of a gallery, by two encoders, have the scores as their inner products."""
+    model, x = comparator(fusion, tied=False), texts(2, 4)
+    if not model.fusion.fast_path:
+        return
+    modules = model.search_modules(inner_product=True)
+    left, right = (pf.export.to_onnx(modules[i], tmp_path / f"{i}.onnx", x, dynamic={"items": 1}) for i in range(2))
+    for n, m in SIZES:
+        queries, items = texts(n, 5), texts(m, 3, seed=1)
+        (q,), (g,) = run_onnx(left, items=queries), run_onnx(right, items=items)
+        close([modules.scorer(q, g)], [model.score_matrix(queries, items)])
+
+
+def test_a_search_by_embeddings(tmp_path):
+    """Encoders without a form, and the scorer of inner products."""
+    model, x = comparator("product"), texts(2, 4)
+    encoder = model.search_modules().query_encoder
+    path = pf.export.to_onnx(encoder, tmp_path / "encoder.onnx", x, dynamic={"items": 1})
+    close(run_onnx(path, items=texts(7, 3)), [model.encode_items(texts(7, 3))])
+    scorer = model.search_modules(inner_product=True).scorer
+    path = pf.export.to_onnx(scorer, tmp_path / "scorer.onnx", torch.randn(2, 4), torch.randn(2, 4))
+    q, g = torch.randn(3, 4), torch.randn(5, 4)
+    close(run_onnx(path, queries=q, gallery=g), [scorer(q, g)])
 
 
 @pytest.mark.parametrize("fusion", [pytest.param(name, marks=[pytest.mark.slow]) for name in pf.list_fusions()])

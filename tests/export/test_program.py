@@ -85,6 +85,43 @@ def test_plain_export_of_a_comparator(fusion):
         torch.testing.assert_close(program(x1, x2), model(x1, x2))
 
 
+METHODS = {
+    "encode": lambda model, form, u, v, x: model.encode(x),
+    "encode_items": lambda model, form, u, v, x: model.encode_items(x),
+    "to_query": lambda model, form, u, v, x: form.to_query(u),
+    "to_gallery": lambda model, form, u, v, x: form.to_gallery(v),
+    "score_embeddings": lambda model, form, u, v, x: model.score_embeddings(u, v),
+}
+
+
+@pytest.mark.parametrize("fusion", [f if f == "mou" else pytest.param(f, marks=slow) for f in [*FUSIONS]])
+@pytest.mark.parametrize("method", METHODS)
+def test_plain_export_of_methods(fusion, method):
+    """torch.export itself, on what a user writes: N, M and the number of items are three, and vary."""
+    model = comparator(fusion, encoder=Series)
+    if method in ("to_query", "to_gallery") and not model.fusion.fast_path:
+        return
+
+    class Calls(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.form = model, model.inner_product_form() if model.fusion.fast_path else None
+            self.fusion = self.form and self.form.fusion  # registers its parameters
+
+        def forward(self, u, v, x):
+            return METHODS[method](self.model, self.form, u, v, x)
+
+    def inputs(n, m, items):
+        return torch.randn(n, 4), torch.randn(m, 4), torch.randn(items, 5, 3)
+
+    shapes = tuple({0: torch.export.Dim(name)} for name in "nmb")
+    with torch.no_grad():
+        program = torch.export.export(Calls(), inputs(3, 3, 3), dynamic_shapes=shapes).module()
+        for sizes in ((7, 2, 300), (1, 7, 1)):
+            given = inputs(*sizes)
+            torch.testing.assert_close(program(*given), Calls()(*given), atol=1e-5, rtol=1e-5)
+
+
 def test_train_mode_and_autocast_stay_outside():
     """A model in train mode is exported in eval mode, and not changed; autocast around the call does not count."""
     model = pf.SiameseComparator(convnet(), item_ndim=3)
