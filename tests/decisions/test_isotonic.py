@@ -51,6 +51,17 @@ def test_never_decreases(dtype):
     assert (logits.diff() >= 0).all()
 
 
+def test_is_exact_at_the_points():
+    """Not an ulp beyond a point just before it, which would be more than at the point."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(500):
+        scores, logits = torch.randn(2, 3, generator=generator).sort(1).values
+        calibration = Isotonic(tuple(scores.tolist()), tuple(logits.tolist()))
+        assert torch.equal(calibration(scores), logits)
+        around = [scores, *(torch.nextafter(scores, torch.tensor(end)) for end in (-torch.inf, torch.inf))]
+        assert (calibration(torch.cat(around).sort().values).diff() >= 0).all()
+
+
 def test_shapes():
     """Any shape, also none, empty, and a transposed matrix."""
     calibration = many(5)

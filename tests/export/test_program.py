@@ -128,8 +128,12 @@ def test_train_mode_and_autocast_stay_outside():
     x1, x2 = torch.rand(3, 3, 8, 8), torch.rand(3, 3, 8, 8)
     model(x1, x2)
     state = copy.deepcopy(model.state_dict())
+    dtypes = set()
+    hook = model.encoder.register_forward_hook(lambda _, __, output: dtypes.add(output.dtype))
     with torch.autocast("cpu"):
         program = program_of(model, x1, x2)
+    hook.remove()
+    assert dtypes == {torch.float32}
     assert model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     x1, x2 = torch.rand(5, 3, 8, 8), torch.rand(5, 3, 8, 8)
