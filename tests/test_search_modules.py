@@ -64,6 +64,13 @@ def test_half_precision_is_scored_in_float32():
     torch.testing.assert_close(scores.bfloat16(), model.score_matrix(x, x), atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize("inner_product", [False, True])
+def test_a_single_item(inner_product):
+    model = pf.SiameseComparator(Series(), "product", embedding_dim=4, item_ndim=2)
+    encoder, x = model.search_modules(inner_product=inner_product).query_encoder, torch.randn(1, 5, 3)
+    torch.testing.assert_close(encoder(x[0]), encoder(x)[0])
+
+
 def test_several_outputs():
     model = pf.SiameseComparator(Series(), "product", nn.Linear(4, 3), embedding_dim=4).eval()
     q, g, scorer = model.search_modules()

@@ -8,7 +8,7 @@ from typing_extensions import override
 from pairfuse._layers import check_initialized, check_rows_apart
 from pairfuse._modes import frozen_copy
 from pairfuse.gallery import make_scorer, squeeze_single_output
-from pairfuse.items.batches import Batch
+from pairfuse.items.batches import Batch, add_batch_dimension
 from pairfuse.items.tower import Side, Tower
 from pairfuse.scoring import InnerProductForm
 
@@ -49,13 +49,15 @@ class VectorEncoder(nn.Module):
 
     @override
     def forward(self, items: Batch) -> Tensor:
-        """Return the vectors `(N, S)` of N items."""
-        vectors = Tower(self.encoder, self.width, self.item_ndim).encode(items, name="items")
-        if self.fusion is None:
-            return vectors
-        parts: Any = (self.weight, self.constant, self.origin, self.scale)
-        form = InnerProductForm(self.fusion, *parts)
-        return form.to_query(vectors) if self.side == "left" else form.to_gallery(vectors)
+        """Return the vectors `(N, S)` of N items; `(S,)` of a single item if `item_ndim` is known."""
+        tower = Tower(self.encoder, self.width, self.item_ndim)
+        single = tower.is_single("items", items)
+        vectors = tower.encode(add_batch_dimension(items) if single else items, name="items")
+        if self.fusion is not None:
+            parts: Any = (self.weight, self.constant, self.origin, self.scale)
+            form = InnerProductForm(self.fusion, *parts)
+            vectors = form.to_query(vectors) if self.side == "left" else form.to_gallery(vectors)
+        return vectors.squeeze(0) if single else vectors
 
 
 class AllPairsScorer(nn.Module):

@@ -250,6 +250,18 @@ def test_faults_of_encoders(function, request):
         pf.export.to_program(model, x, x, dynamic=LENGTHS)
 
 
+def test_two_dimensions_that_become_one():
+    """An encoder that asks whether an image is square is traced for square ones, if the example is one."""
+
+    def pool(x):
+        return x.mean((2, 3)) if x.shape[2] == x.shape[3] else x.amax((2, 3))
+
+    dynamic = {"x1": (2, 3), "x2": (2, 3)}
+    x = torch.rand(2, 3, 8, 8)
+    with pytest.raises(ValueError, match="makes dimension 3 of x1 equal to dimension 2 of x1: use the sizes"):
+        pf.export.to_program(encode(pool), x, x, dynamic=dynamic)
+
+
 def test_bad_inputs():
     model, x = comparator(encoder=Series), torch.randn(2, 5, 3)
     to_program = pf.export.to_program
@@ -267,6 +279,8 @@ def test_bad_inputs():
         to_program(model, x, x, dynamic={"u": 1})
     with pytest.raises(ValueError, match="expects x1 to have a dimension 3, got 3 dimensions"):
         to_program(model, x, x, dynamic={"x1": 3})
+    with pytest.raises(TypeError, match=r"dynamic to be a mapping such as {'x1': 1}, got int"):
+        to_program(model, x, x, dynamic=1)
     with pytest.raises(TypeError, match=r"dynamic\['x1'\] to be an int, got 'L'"):
         to_program(model, x, x, dynamic={"x1": "L"})
     with pytest.raises(ValueError, match=r"dynamic\['x1'\] to be at least 1, got 0"):

@@ -46,6 +46,10 @@ class Example:
                 f"{owner} expects an example of each input of {type(module).__name__}, {' and '.join(names)}, got "
                 f"{len(batches)}"
             )
+        if not isinstance(dynamic, Mapping):
+            raise TypeError(
+                f"{owner} expects dynamic to be a mapping such as {{'{names[0]}': 1}}, got {type(dynamic).__name__}"
+            )
         self.batches = tuple(map(_plain, batches))
         for name, batch in zip(names, self.batches, strict=True):
             if count_items(name, batch) < 1:

@@ -71,7 +71,7 @@ class Verifier:
                 shape = next(values).shape
                 for dim in (0, *x.dims):
                     what, size = f"dimension {dim} of {x.name}", shape[dim]
-                    group = (side if self.all_pairs else 0, 0) if dim == 0 else (side, 1)
+                    group = (side if self.all_pairs else 0, 0) if dim == 0 else (side, dim)
                     symbol: Any = None if isinstance(size, int) else size.node.expr
                     if symbol is None or symbol.is_number:
                         self._refuse(f"fixes {what} at {size}")
