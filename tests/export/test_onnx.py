@@ -39,6 +39,9 @@ def test_scorer(fusion, head, tmp_path):
     model = comparator(fusion, head)
     path = tmp_path / "scorer.onnx"
     pf.export.to_onnx(model.search_modules().scorer, path, torch.randn(2, 4), torch.randn(2, 4))
+    session = session_of(path)
+    assert [x.shape for x in session.get_inputs()] == [["queries_batch", 4], ["gallery_batch", 4]]
+    assert [x.shape for x in session.get_outputs()] == [["queries_batch", "gallery_batch"]]
     for n, m in SIZES:
         u, v = torch.randn(n, 4), torch.randn(m, 4)
         with torch.no_grad():
@@ -97,10 +100,6 @@ def test_names(tmp_path):
         "x2_attention_mask": ["batch", "x2_dim1"],
     }
     assert {x.name: x.shape for x in session.get_outputs()} == {"probability": ["batch"], "same": ["batch"]}
-    scorer = comparator().search_modules().scorer
-    session = session_of(pf.export.to_onnx(scorer, path, torch.ones(3, 4), torch.ones(3, 4)))
-    assert [x.shape for x in session.get_inputs()] == [["queries_batch", 4], ["gallery_batch", 4]]
-    assert {x.name: x.shape for x in session.get_outputs()} == {"logits": ["queries_batch", "gallery_batch"]}
 
 
 @pytest.mark.slow
@@ -134,6 +133,13 @@ def test_a_failed_export_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         pf.export.to_onnx(comparator(encoder=Series), path, torch.randn(2, 5, 3), torch.randn(2, 5, 3))
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_text() == "old"
+
+
+def test_a_dtype_that_onnxruntime_lacks(tmp_path):
+    model, x = comparator(encoder=Series).bfloat16(), torch.randn(2, 5, 3).bfloat16()
+    with pytest.raises(ValueError, match=r"operators that onnxruntime has, .* export the model in float32"):
+        pf.export.to_onnx(model, tmp_path / "model.onnx", x, x)
+    assert not list(tmp_path.iterdir())
 
 
 def test_errors(tmp_path):

@@ -38,7 +38,7 @@ def to_onnx(module: nn.Module, path: str | os.PathLike[str], *inputs: Batch, dyn
         ImportError: A package of the extra `onnx` is not installed.
         FileNotFoundError: The folder of the path does not exist.
         TypeError: As for `to_program`.
-        ValueError: As for `to_program`, or an operator of the encoder has no ONNX form.
+        ValueError: As for `to_program`, or an operator of the encoder is not in ONNX or onnxruntime.
 
     Examples:
         >>> import onnxruntime, tempfile, torch, pairfuse as pf
@@ -76,7 +76,14 @@ def to_onnx(module: nn.Module, path: str | os.PathLike[str], *inputs: Batch, dyn
         raise ValueError(f"to_onnx cannot convert {type(module).__name__} to ONNX: {shorten(cause)}") from error
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         converted.save(Path(folder) / path.name)
-        verifier.compare(_Session(Path(folder) / path.name))
+        try:
+            session = _Session(Path(folder) / path.name)
+        except Exception as error:
+            raise ValueError(
+                f"to_onnx expects {type(module).__name__} to have operators that onnxruntime has, which fails: "
+                f"{shorten(error)}. It lacks many for bfloat16: export the model in float32"
+            ) from error
+        verifier.compare(session)
         for file in Path(folder).iterdir():
             file.replace(path.parent / file.name)
     return path
