@@ -28,6 +28,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 OPTIONAL = [
     "faiss",
     "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
     "scipy",
     "sentence_transformers",
     "sklearn",

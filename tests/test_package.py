@@ -10,21 +10,10 @@ import pairfuse as pf
 
 SOURCE = Path(pf.__file__).parent
 LAYERS = [  # from the ground up; a file imports from its own package and from those before it
-    *(
-        "_version",
-        "_checks",
-        "_progress",
-        "_layers",
-        "_modes",
-        "_options",
-        "decisions",
-        "items",
-        "fusions",
-        "heads",
-        "encoders",
-    ),
-    *("saving", "scoring", "gallery", "_assembly", "_starting", "_deciding", "comparator"),
-    *("index", "xnor", "data", "evaluation", "diagnosis", "testing", "losses", "integrations"),
+    *("_version", "_checks", "_progress", "_layers", "_modes", "_options", "decisions", "items", "fusions", "heads"),
+    *("encoders", "saving", "scoring", "gallery", "_assembly", "_starting", "_deciding"),
+    *("decider", "search_modules", "_deploying", "comparator"),
+    *("export", "index", "xnor", "data", "evaluation", "diagnosis", "testing", "losses", "integrations"),
 ]
 
 
@@ -35,6 +24,7 @@ def test_public_names():
     assert all(hasattr(pf, name) for name in pf.__all__)
     files = {
         "comparator",
+        "decider",
         "decisions",
         "diagnosis",
         "gallery",
@@ -43,6 +33,7 @@ def test_public_names():
         "items",
         "saving",
         "scoring",
+        "search_modules",
     }  # reachable, but not public
     public = {name for name in vars(pf) if not name.startswith("_")}
     assert public - files - {"TYPE_CHECKING", "Any", "import_module"} <= set(pf.__all__)
@@ -79,7 +70,7 @@ def test_imports_run_one_way():
 def test_torchvision_is_imported_when_asked_for():
     """`import pairfuse` does not load torchvision, nor anything that tests, docs and examples need."""
     optional = {"torchvision", "hypothesis", "matplotlib", "scipy", "sklearn", "pytest", "faiss", "torch._dynamo"}
-    optional |= {"safetensors", "huggingface_hub"}
+    optional |= {"safetensors", "huggingface_hub", "onnx", "onnxscript", "onnxruntime"}
     code = f"import sys, torch; old = set(sys.modules); import pairfuse; print(({optional} & set(sys.modules)) - old)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

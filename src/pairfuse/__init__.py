@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pairfuse import data, encoders, fusions, index, losses, xnor
+from pairfuse import data, encoders, export, fusions, index, losses, xnor
 from pairfuse._assembly import AdditiveComparatorError
 from pairfuse._version import __version__ as __version__
 from pairfuse.comparator import SiameseComparator
@@ -31,6 +31,7 @@ __all__ = [
     "evaluate_scores",
     "evaluate_search",
     "evaluation",
+    "export",
     "fusions",
     "index",
     "list_fusions",

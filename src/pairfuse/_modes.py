@@ -1,5 +1,6 @@
-"""Temporary eval mode that other threads do not see."""
+"""Temporary eval mode that other threads do not see, and frozen copies."""
 
+import copy
 import threading
 import types
 import weakref
@@ -73,6 +74,17 @@ def set_mode(module: nn.Module, training: bool) -> None:
         module.training = training
         for child in module.children():
             set_mode(child, training)
+
+
+def frozen_copy(owner: str, model: M) -> M:
+    """Return a copy of a model in eval mode, whose weights need no gradients."""
+    try:
+        copied = copy.deepcopy(model)
+    except Exception as error:
+        error.add_note(f"{owner} copies the model, so that later training does not change the copy")
+        raise
+    set_mode(copied, False)
+    return copied.requires_grad_(False)
 
 
 def _view(module: Any, twins: dict[nn.Module, nn.Module]) -> Any:

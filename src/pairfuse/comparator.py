@@ -9,6 +9,7 @@ from typing_extensions import override
 from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair, refuse_additive
 from pairfuse._checks import check_int, check_logits, check_module, check_top_k
 from pairfuse._deciding import Deciding
+from pairfuse._deploying import Deploying
 from pairfuse._layers import has_altered_output
 from pairfuse._modes import eval_mode
 from pairfuse._starting import StartableHead
@@ -28,7 +29,7 @@ from pairfuse.saving import Savable
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 
-class SiameseComparator(StartableHead, Deciding, Savable):
+class SiameseComparator(StartableHead, Deciding, Savable, Deploying):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and

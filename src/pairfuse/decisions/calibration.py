@@ -51,11 +51,22 @@ class Isotonic:
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Return the logits of scores of any shape."""
-        logits = torch.full_like(scores, self.logits[0])
-        ends = zip(self.scores, self.scores[1:], self.logits, self.logits[1:], strict=False)
-        for low, high, below, above in ends:  # a sum of clamps is exported with any batch size
-            logits = logits + (above - below) / (high - low) * (scores.clamp(low, high) - low)
-        return logits
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        numbers = (self.scores, self.logits, (*self._slopes, 0.0))
+        points, logits, slopes = (torch.tensor(x, dtype=wide, device=scores.device) for x in numbers)
+        x = scores.to(wide).clamp(points[0], points[-1])  # NaN stays NaN
+        if torch.compiler.is_exporting():  # ONNX has no searchsorted, which needs no memory for each score and point
+            i = (x[..., None] >= points[1:]).sum(-1)
+        else:
+            i = torch.searchsorted(points[1:], x.contiguous(), right=True)  # the point on the left
+        line = logits[i] + slopes[i] * (x - points[i])
+        above = torch.cat([logits[1:], logits[-1:]])  # not beyond the next point, by rounding: never decreasing
+        return torch.minimum(line, above[i]).to(scores.dtype)
+
+    @property
+    def _slopes(self) -> list[float]:
+        ends = zip(pairwise(self.scores), pairwise(self.logits), strict=True)
+        return [(above - below) / (high - low) for (low, high), (below, above) in ends]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as plain numbers, for JSON."""

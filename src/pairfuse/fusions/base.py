@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -204,7 +205,7 @@ class Fusion(nn.Module):
 
 
 ABSTRACT.add(Fusion)
-_FORWARD = Fusion.forward
+_FORWARD, _CALL = Fusion.forward, nn.Module.__call__
 # The facts about what a fusion computes, with the values that stand for "not declared".
 _UNKNOWN: dict[str, Any] = {
     **dict.fromkeys(("symmetry", "additive", "xnor")),
@@ -221,13 +222,19 @@ def knows_fuse(fusion: Fusion, *names: str) -> bool:
     cls = type(fusion)
     own_forward = cls.forward is not _FORWARD or cls.__call__ is not nn.Module.__call__
     described = [name for name in names if name in cls._written]
-    unchanged = all(getattr(cls, name) is cls._written[name] for name in (*_COMPUTES, *described))
+    unchanged = all(_defined(cls, name) is cls._written[name] for name in (*_COMPUTES, *described))
     return unchanged and not own_forward and len(described) > 0
 
 
 def computes_as(fusion: Fusion, cls: type[Fusion]) -> bool:
     """True if a fusion computes what the `fuse` in the code of a class does, not that of a subclass or a patch."""
-    return all(getattr(type(fusion), name) is cls._written[name] for name in _COMPUTES)
+    return all(_defined(type(fusion), name) is cls._written[name] for name in _COMPUTES)
+
+
+def _defined(cls: type, name: str) -> Any:
+    """Return what a class has under a name. torch.export patches `nn.Module.__call__`, which changes no result."""
+    found = getattr(cls, name)
+    return _CALL if torch.compiler.is_exporting() and found is nn.Module.__call__ else found
 
 
 def _computes(cls: type) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from numbers import Number
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
@@ -33,7 +34,11 @@ tuple or `((ids, length), label)`. A tuple of one part, such as from a `TensorDa
 def read_batches(name: str, items: Items, batch_size: int) -> Iterator[tuple[Batch, bool]]:
     """Yield the items in checked batches, each with True if labels were left out."""
     if isinstance(items, (Tensor, Mapping, list, tuple)):
-        for start in range(0, count_items(name, items), batch_size):
+        count = count_items(name, items)
+        if torch.compiler.is_exporting():  # a loop over batches would fix their number
+            yield items, False
+            return
+        for start in range(0, count, batch_size):
             yield take_rows(items, start, start + batch_size), False
         return
     if not (isinstance(items, (DataLoader, Dataset)) or _is_data_set(items)):
