@@ -10,19 +10,19 @@ from sklearn.metrics import roc_auc_score
 
 import pairfuse as pf
 from pairfuse.decisions.estimate import wilson
-from pairfuse.evaluation.intervals import Merged, Resamples, rates, t_quantile
+from pairfuse.evaluation.intervals import LEFT_OUT, Merged, Resamples, rates, t_quantile
 from pairfuse.evaluation.table import MAX_UNITS, Bins, UnitTable, number_units
 
-UNITS = 7
+UNITS = 16
 
 
 @pytest.fixture
 def pairs():
     """Pairs with scores on a coarse grid, so that no two of them share a bin: scores, targets, units of both sides."""
     generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randint(UNITS, (400,), generator=generator) for _ in range(2))
+    left, right = (torch.randint(UNITS, (1200,), generator=generator) for _ in range(2))
     y = (left == right).int()
-    scores = (torch.randn(400, generator=generator) + 1.2 * y).mul(2).round() / 2
+    scores = (torch.randn(1200, generator=generator) + 1.2 * y).mul(2).round() / 2
     return scores, y, left, right
 
 
@@ -72,7 +72,8 @@ def test_the_variance_of_a_share_is_that_of_a_loop(pairs, positive):
     shared = (deviation[:, None] * deviation * touching).sum() / (n**2 - touching.sum())
     without = torch.stack([reached[(units != unit).all(0)].mean() for unit in range(UNITS)])
     left_out = (without - without.mean()).square().sum() * (UNITS - 1) / UNITS
-    expected = (shared.clamp_min(0) + left_out) / 2 / (share * (1 - share) / n)
+    mixed = min(1, LEFT_OUT / UNITS)
+    expected = ((1 - mixed) * shared.clamp_min(0) + mixed * left_out) / (share * (1 - share) / n)
     level = int(torch.searchsorted(found.lower, torch.tensor(0.5), right=True)) - 1
     assert float(found.effect[level]) == pytest.approx(max(1.0, float(expected)), rel=1e-5)
     low, high = found.interval(float(share), 0.5)

@@ -17,6 +17,7 @@ from pairfuse.evaluation.probabilities import LOSSES, calibration_error, in_bins
 from pairfuse.evaluation.report import Report
 
 Statistic = Callable[[Resamples], Tensor]  # of each resample `(R + 1,)`; the first one is the sample itself
+Interval = Callable[[Resamples, Statistic, float], tuple[float, float]]
 Loss = Callable[[Tensor], Tensor]
 
 FAR = (1e-3, 1e-2, 1e-1)  # by default, those that the data supports
@@ -122,20 +123,23 @@ class _Figures:
         """Return a figure in [0, 1] that rests on the errors at a threshold."""
         point = self._curve.at(threshold)
         errors = min(point.far * self._curve.negative.total, (1 - point.tar) * self._curve.positive.total)
-        return self._estimate(value, statistic, threshold, errors, errors)
+        return self._estimate(value, statistic, threshold, errors, errors, Resamples.smooth_interval)
 
     def tar(self, far: float, point: Point) -> Estimate:
         """Return the TAR at a FAR."""
         errors = min(point.tar, 1 - point.tar) * self._curve.positive.total
         accepted = point.far * self._curve.negative.total
-        return self._estimate(point.tar, lambda x: x.tar_at(far), point.threshold, errors, min(errors, accepted))
+        noted = min(errors, accepted)
+        return self._estimate(point.tar, lambda x: x.tar_at(far), point.threshold, errors, noted, Resamples.interval)
 
-    def _estimate(self, value: float, statistic: Statistic, threshold: float, errors: float, noted: float) -> Estimate:
+    def _estimate(
+        self, value: float, statistic: Statistic, threshold: float, errors: float, noted: float, interval: Interval
+    ) -> Estimate:
         if self.rates is None or self._resamples is None:
             return Estimate(value)
         few = errors < FEW
-        interval = self.rates[1].interval(value, threshold) if few else self._resamples.interval(statistic, value)
-        return clipped(value, interval, note_of(noted, self._identities))
+        found = self.rates[1].interval(value, threshold) if few else interval(self._resamples, statistic, value)
+        return clipped(value, found, note_of(noted, self._identities))
 
     def loss(self, calibration: Calibration, of_negative: Loss, of_positive: Loss) -> Estimate:
         """Return the mean of a loss of the logits, both kinds of pairs weighing the same."""

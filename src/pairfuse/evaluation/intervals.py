@@ -13,6 +13,8 @@ from pairfuse.evaluation.table import UnitTable
 
 FEW = 10  # errors or identities, below which an estimate rests on too little
 LEVELS = 512  # bins of the resampled curves
+LEFT_OUT = 12  # units, at which the variance is wholly that of leaving out one of them
+LEAST = 1e-4  # share, of which a logit is taken
 
 
 def t_quantile(confidence: float, freedom: float) -> float:
@@ -82,10 +84,10 @@ class Rates:
 def rates(table: UnitTable, merged: Merged, counts: Tensor, quantile: float) -> Rates:
     """Return the rates of one kind of pairs from its counts `(rows, levels)`.
 
-    Two pairs depend on each other if they share a unit. The variance is the mean of two estimates that err in
-    opposite directions if there are few units. One is the sum of the products of the deviations of all such pairs of
-    pairs. It is often too small, since the mean is that of the sample. The other leaves out one unit at a time, and is
-    too large, since it counts the noise of single pairs twice.
+    Two pairs depend on each other if they share a unit. The variance is the sum of the products of the deviations of
+    all such pairs of pairs. With few units this is often too small, so it is mixed with another estimate, which leaves
+    out one unit at a time and is too large, since it counts the noise of single pairs twice. `coverage` in
+    tests/benchmarks shows what comes of it.
     """
     reached = counts.double().flip(1).cumsum(1).flip(1)  # counts from each level on
     totals = reached[:, :1]  # pairs of each two units
@@ -100,7 +102,8 @@ def rates(table: UnitTable, merged: Merged, counts: Tensor, quantile: float) -> 
     shared = products(reached - share * totals) / (pairs**2 - products(totals)).clamp_min(1.0)
     others = (reached.sum(0) - table.incidence @ reached) / (pairs - table.incidence @ totals).clamp_min(1.0)
     left_out = (others - others.mean(0)).square().sum(0) * (table.units - 1) / table.units
-    effect = (shared.clamp_min(0) + left_out) / 2 / (share * (1 - share) / pairs)
+    mixed = min(1.0, LEFT_OUT / table.units)
+    effect = torch.lerp(shared.clamp_min(0), left_out, mixed) / (share * (1 - share) / pairs)
     few = torch.minimum(share, 1 - share) * pairs < FEW
     if bool(few.all()):
         effect = torch.full_like(effect, pairs / min(pairs, table.units))
@@ -136,10 +139,21 @@ class Resamples:
         false, true = (x.flip(1).cumsum(1) for x in (self.negative, self.positive))
         self.far, self.tar = (torch.cat([x.new_zeros(len(x), 1), x / x[:, -1:]], 1) for x in (false, true))
         self._precision = true / (true + false)
-        self._quantile = t_quantile(confidence, self._units - 1) * math.sqrt(self._units / (self._units - 1))
+        self._quantile = t_quantile(confidence, self._units - 1)
+
+    def smooth_interval(self, statistic: Callable[["Resamples"], Tensor], value: float) -> tuple[float, float]:
+        """Return the interval of a share that changes little by little, such as an area: normal for its logit."""
+        found = statistic(self)
+        shares = (found[1 + self._units :] - found[0] + value).clamp(LEAST, 1 - LEAST)
+        logits = shares[shares.isfinite()].logit()
+        middle = torch.tensor(value, dtype=torch.float64).clamp(LEAST, 1 - LEAST).logit()
+        half = self._quantile * logits.std()
+        return float((middle - half).sigmoid()), float((middle + half).sigmoid())
 
     def interval(self, statistic: Callable[["Resamples"], Tensor], value: float) -> tuple[float, float]:
         """Return the interval of a statistic, given its exact value: BCa percentiles, stretched for few units.
+
+        They also fit a statistic that changes in steps, such as the TAR at a FAR, whose threshold jumps.
 
         References:
             Efron, *Better Bootstrap Confidence Intervals*, JASA 1987. Hesterberg, *What Teachers Should Know About the
@@ -152,7 +166,8 @@ class Resamples:
         bias = normal.inv_cdf(min(max(below, least), 1 - least))
         skew = without.mean() - without
         acceleration = float(skew.pow(3).sum() / (6 * skew.square().sum().pow(1.5)).clamp_min(1e-300))
-        ends = [bias + z / max(1 - acceleration * z, 0.1) for z in (bias - self._quantile, bias + self._quantile)]
+        stretched = self._quantile * math.sqrt(self._units / (self._units - 1))
+        ends = [bias + z / max(1 - acceleration * z, 0.1) for z in (bias - stretched, bias + stretched)]
         low, high = torch.quantile(found, found.new_tensor([normal.cdf(max(min(z, 8.0), -8.0)) for z in ends])).tolist()
         return low - float(own) + value, high - float(own) + value
 
