@@ -49,13 +49,21 @@ def test_it_trains_as_a_loop_does():
         torch.testing.assert_close(mine, theirs)
 
 
-def test_the_loss_is_logged_and_validated():
+@pytest.mark.parametrize("right", [None, nn.Linear(8, 4)])
+def test_validation_judges_all_pairs_of_all_batches(right):
+    """In batches that have no positive pair by themselves, for one encoder and two."""
     data, batches = labeled()
-    module = ComparatorModule(pf.SiameseComparator(nn.Linear(8, 4), "product"), torch.optim.AdamW)
-    work = trainer(max_epochs=1)
-    loader = DataLoader(data, batch_sampler=batches)
-    work.fit(module, loader, loader)
-    assert {"train_loss", "val_loss"} <= set(work.logged_metrics)
+    model = pf.SiameseComparator(nn.Linear(8, 4), "product", right_encoder=right)
+    module = ComparatorModule(model, lambda p: torch.optim.AdamW(p, lr=1e-3))
+    work = trainer(max_epochs=2)
+    plain = DataLoader(data, batch_size=10)
+    work.fit(module, DataLoader(data, batch_sampler=batches), plain)
+    assert "train_loss" in work.logged_metrics
+    report = pf.evaluate(model, *data.tensors)
+    assert float(work.logged_metrics["val_auc"]) == pytest.approx(report.auc.value, abs=1e-4)
+    assert float(work.logged_metrics["val_eer"]) == pytest.approx(report.eer.value, abs=1e-3)
+    (tested,) = work.test(module, plain, verbose=False)
+    assert tested == pytest.approx({"test_auc": report.auc.value, "test_eer": report.eer.value}, abs=1e-3)
 
 
 def test_two_encoders_and_a_loss_of_your_own():

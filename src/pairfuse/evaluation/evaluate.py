@@ -12,7 +12,7 @@ from pairfuse.data.identities import identity_folds
 from pairfuse.evaluation.build import MAX_BYTES, Settings, build_report
 from pairfuse.evaluation.pairs import AllPairs
 from pairfuse.evaluation.report import Report
-from pairfuse.evaluation.sets import LabeledItems, check_comparator, score_all, score_trials
+from pairfuse.evaluation.sets import LabeledItems, check_comparator, pair_up, score_all, score_trials
 from pairfuse.evaluation.table import number_units
 from pairfuse.items.batches import Batch
 from pairfuse.items.reading import Items, count_readable
@@ -118,6 +118,17 @@ def evaluate(
             comparison=model.comparison,
             decision=model.decision,
         )
+
+
+@torch.no_grad()
+def evaluate_embeddings(model: Any, u: Tensor, v: Tensor, labels: Tensor) -> Report:
+    """Judge all pairs of items that are encoded already, left and right, without intervals; for training loops."""
+    settings = Settings("evaluate", None, 0.95, 20, 0)
+    given = LabeledItems("evaluate", u, labels, None)
+    given.units = torch.zeros_like(given.labels)
+    with eval_mode(model) as still:
+        pairs = pair_up(settings, still, [given], u, v, progress=False)
+        return build_report(settings, [pairs], units=0, items=len(given.labels), identities=0)
 
 
 @torch.no_grad()

@@ -83,10 +83,16 @@ class LabeledItems:
 
 def score_all(settings: Settings, model: Any, sets: list[LabeledItems], batch_size: int, progress: bool) -> AllPairs:
     """Return all pairs of a set with itself, or of two sets, for a model in eval mode."""
-    left, right = sets[0], sets[-1]
-    itself = len(sets) == 1
-    u = left.embed(model, "left", batch_size, progress)
-    v = u if itself and model.tied else right.embed(model, "right", batch_size, progress)
+    u = sets[0].embed(model, "left", batch_size, progress)
+    v = u if len(sets) == 1 and model.tied else sets[-1].embed(model, "right", batch_size, progress)
+    return pair_up(settings, model, sets, u, v, progress=progress)
+
+
+def pair_up(
+    settings: Settings, model: Any, sets: list[LabeledItems], u: Tensor, v: Tensor, *, progress: bool
+) -> AllPairs:
+    """Return all pairs of sets that are encoded, as left and as right items."""
+    left, right, itself = sets[0], sets[-1], len(sets) == 1
     sides = [sort_side(x, items.labels, items.units) for x, items in ((u, left), (v, right))]
     budget = min(SCORER_BYTES, settings.max_bytes // 2)
     scorer = make_scorer(settings.owner, model, *(side.embeddings for side in sides), max_bytes=budget)

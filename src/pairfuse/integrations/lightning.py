@@ -14,6 +14,7 @@ from typing_extensions import override
 from pairfuse._checks import check_int, check_positive, require_package
 from pairfuse.comparator import SiameseComparator
 from pairfuse.diagnosis import Diagnosis, diagnose
+from pairfuse.evaluation.evaluate import evaluate_embeddings
 from pairfuse.losses import AllPairsLoss
 
 pytorch: Any = require_package("lightning.pytorch", "lightning")
@@ -24,10 +25,13 @@ __all__ = ["ComparatorModule", "PlateauCallback"]
 class ComparatorModule(pytorch.LightningModule):  # type: ignore[misc]
     """A comparator that Lightning trains on batches `(items, labels)`, over all pairs of each batch.
 
-    It logs `train_loss`, `val_loss` and `test_loss`. Validation and test need batches with positive pairs too, as
-    `IdentityBatchSampler` makes them. To predict, use the model. With several processes the loss goes over the items of
-    all of them. Pass `use_distributed_sampler=False` to the trainer then, because `IdentityBatchSampler` gives each
-    process its share by itself. The sampler's `set_epoch` is called for you.
+    It logs `train_loss`. Validation and test log the area under the ROC curve and the equal error rate over all pairs
+    of all their items: `val_auc`, `val_eer`, `test_auc` and `test_eer`. Their loaders give batches in any order. To
+    predict, use the model.
+
+    With several processes the loss goes over the items of all of them. Pass `use_distributed_sampler=False` to the
+    trainer then, because `IdentityBatchSampler` gives each process its share by itself. The sampler's `set_epoch` is
+    called for you. In validation and test each process judges the items that it gets, and the mean is logged.
 
     Args:
         model: The comparator. After training use it, not this module.
@@ -65,6 +69,7 @@ class ComparatorModule(pytorch.LightningModule):  # type: ignore[misc]
         self.model = model
         self.optimizer = optimizer
         self.loss = loss
+        self._encoded: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @override
     def setup(self, stage: str) -> None:
@@ -80,17 +85,31 @@ class ComparatorModule(pytorch.LightningModule):  # type: ignore[misc]
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it as `train_loss`."""
-        return self._step("train_loss", batch)
+        assert self.loss is not None
+        u, v, labels = self._encode(batch)
+        value = self.loss(u, labels) if self.model.tied else self.loss(u, labels, v)
+        self.log("train_loss", value, prog_bar=True, batch_size=len(labels))
+        return value
 
     @override
-    def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, and log its mean as `val_loss`."""
-        return self._step("val_loss", batch)
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Encode a batch for the evaluation at the end of the epoch."""
+        self._encoded.append(self._encode(batch))
 
     @override
-    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, and log its mean as `test_loss`."""
-        return self._step("test_loss", batch)
+    def on_validation_epoch_end(self) -> None:
+        """Log `val_auc` and `val_eer`."""
+        self._evaluate("val")
+
+    @override
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Encode a batch for the evaluation at the end of the epoch."""
+        self._encoded.append(self._encode(batch))
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        """Log `test_auc` and `test_eer`."""
+        self._evaluate("test")
 
     @override
     def configure_optimizers(self) -> Any:
@@ -105,14 +124,20 @@ class ComparatorModule(pytorch.LightningModule):  # type: ignore[misc]
             if sampler is not None and hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(self.current_epoch)
 
-    def _step(self, name: str, batch: Any) -> Tensor:
-        assert self.loss is not None
+    def _encode(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return left and right embeddings and labels of a batch."""
         items, labels = batch
-        sides = [self.model.encode(items)]
-        sides += [] if self.model.tied else [self.model.encode(items, side="right")]
-        value = self.loss(sides[0], labels, *sides[1:])
-        self.log(name, value, prog_bar=True, batch_size=len(labels))
-        return value
+        u = self.model.encode(items)
+        return u, u if self.model.tied else self.model.encode(items, side="right"), labels
+
+    def _evaluate(self, stage: str) -> None:
+        """Judge all pairs of the items, and log the figures, averaged over the processes."""
+        encoded, self._encoded = self._encoded, []
+        if self.trainer.sanity_checking:
+            return  # a few batches may have no positive pair
+        report = evaluate_embeddings(self.model, *(torch.cat(column) for column in zip(*encoded, strict=True)))
+        self.log(f"{stage}_auc", report.auc.value, prog_bar=True, sync_dist=True)
+        self.log(f"{stage}_eer", report.eer.value, prog_bar=True, sync_dist=True)
 
 
 class PlateauCallback(pytorch.Callback):  # type: ignore[misc]
