@@ -318,6 +318,65 @@ LOSSES = [
     ),
 ]
 
+EVALUATION = [
+    Mutant("evaluation/curve.py", "self._true[1:] + self._true[:-1]", "2 * self._true[1:]", "ties count whole"),
+    Mutant("evaluation/curve.py", "negative.values, levels, right=True)", "negative.values, levels)", "no gaps"),
+    Mutant("evaluation/curve.py", "k > 1 and -gap[k - 1] < gap[k]", "k > 1", "the farther threshold of the EER"),
+    Mutant("evaluation/curve.py", "* (1 + 1e-12))", "+ 1)", "one negative pair too many"),
+    Mutant("evaluation/curve.py", "(lower + threshold) / 2", "lower", "a threshold on a score"),
+    Mutant("evaluation/curve.py", "if lower < float(middle) else threshold", "", "rounded to the lower score"),
+    Mutant("evaluation/pairs.py", "wanted = left[:, None] < right", "wanted = left[:, None] <= right", "self-pairs"),
+    Mutant("evaluation/pairs.py", "elif self.itself:", "elif False:", "self-pairs of both orders"),
+    Mutant("evaluation/pairs.py", "(rows.start if self.halved else 0)", "0", "pairs before the diagonal"),
+    Mutant("evaluation/pairs.py", "if self._crossing:", "if False:", "positive pairs of two units are negative"),
+    Mutant("evaluation/table.py", "keys[chosen]", "keys[same]", "negative pairs get the bins of positive ones"),
+    Mutant("evaluation/table.py", "(right - first) * self.bins.count", "0 * right", "all pairs have one unit"),
+    Mutant("evaluation/table.py", "return reached", "return self._low + cells / self._scale", "ends that are rounded"),
+    Mutant("evaluation/table.py", "torch.randperm(count", "torch.arange(count", "groups of neighbors"),
+    Mutant("evaluation/collect.py", "* EXACT_SHARE", "* 1e9", "everything is kept"),
+    Mutant("evaluation/collect.py", "edges[0] = low", "pass", "the first bin ends where the sample did"),
+    Mutant(
+        "evaluation/intervals.py", "times[:, table.left] * times[:, table.right]", "times[:, table.left]", "one side"
+    ),
+    Mutant("evaluation/intervals.py", "- x[different].square().sum(0)", "", "pairs with themselves count twice"),
+    Mutant("evaluation/intervals.py", "mixed = min(1.0, LEFT_OUT / table.units)", "mixed = 0.0", "too narrow"),
+    Mutant(
+        "evaluation/intervals.py", "return wilson(share, self.pairs /", "return wilson(share, self.pairs * 0 +", "n"
+    ),
+    Mutant("evaluation/intervals.py", "self._quantile * logits.std()", "logits.std()", "a third of the width"),
+    Mutant("evaluation/intervals.py", "if units < FEW:", "if units < 0:", "few identities are not said"),
+    Mutant("evaluation/build.py", "few = errors < FEW", "few = False", "no width without errors"),
+    Mutant(
+        "evaluation/build.py", "Platt(1.0, 0.0) if decision is None else decision.calibration", "Platt(1.0, 0.0)", "x"
+    ),
+    Mutant("evaluation/build.py", "if far * negatives >= 1]", "]", "a FAR of less than one pair"),
+    Mutant("evaluation/probabilities.py", "(wrong * weights).flip(0)", "0 * weights", "infinite logits"),
+    Mutant("evaluation/probabilities.py", "- slope * float(middle)", "", "a shifted calibration"),
+    Mutant("evaluation/probabilities.py", "ends.to(sample.values.device)", "scores[1:].to(scores.device)", "neighbors"),
+    Mutant("evaluation/report.py", "[1] <= far\n", "[0] <= far\n", "surely by the lower end"),
+    Mutant("evaluation/report.py", "* self.negatives + 1) / (", "* self.negatives) / (", "no error is no error"),
+    Mutant("evaluation/report.py", "prior * miss * (1 - self", "miss * (1 - self", "a cost without the prior"),
+    Mutant("evaluation/search.py", "strangers[query] >= own", "strangers[query] > own + 1", "better strangers"),
+    Mutant("evaluation/search.py", "size - 1)\n", "size)\n", "one stranger too many"),
+    Mutant("evaluation/search.py", "scores.masked_fill(same, -torch.inf)", "scores", "own items are strangers"),
+    Mutant("evaluation/evaluate.py", "with torch.enable_grad():", "if True:", "folds cannot train"),
+    Mutant("evaluation/sets.py", "(labels != UNLABELED).nonzero()", "(labels != -7).nonzero()", "unlabeled items"),
+    Mutant(
+        "decisions/decision.py", "self.calibration(scores) + logit(self.prior)", "self.calibration(scores)", "prior"
+    ),
+    Mutant(
+        "decisions/decision.py",
+        "return scores.to(torch.promote_types(scores.dtype, torch.float32))",
+        "return scores",
+        "b",
+    ),
+    Mutant(
+        "decisions/estimate.py", "share * (1 - share) / trials + z2", "share * (1 - share) / trials + 0 * z2", "Wald"
+    ),
+    Mutant("_deciding.py", 'decision.comparison not in ("", self.comparison)', "False", "decisions of other models"),
+]
+
 MUTANTS = [
     *(*XNOR, *DATA, *HEADS, *ENCODERS, *TESTING, *MODES, *FUSIONS, *SCORING, *GALLERY, *ITEMS, *DIAGNOSIS, *LOSSES),
+    *EVALUATION,
 ]
