@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pairfuse as pf
 from pairfuse.evaluation import pairs
+from pairfuse.evaluation.table import Bins, UnitTable
 
 MODELS = {
     "symmetric": lambda: comparator("cosine"),
@@ -120,6 +121,22 @@ def test_little_memory_counts_in_bins():
         assert binned.tar[far].value == pytest.approx(exact.tar[far].value, abs=0.02)
     for name in ("average_precision", "eer", "log_loss", "brier", "calibration_error"):
         assert getattr(binned, name).value == pytest.approx(getattr(exact, name).value, abs=3e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_dtypes(dtype):
+    """Half precision is judged by its rounded scores, double precision by its own."""
+    items, labels = labeled_items(20)
+    report = pf.evaluate(comparator().to(dtype), items.to(dtype), labels)
+    assert report.auc.value == pytest.approx(pf.evaluate(comparator(), items, labels).auc.value, abs=5e-3)
+
+
+def test_more_pairs_than_32_bits_count():
+    """Then counts have 64 bits."""
+    table = UnitTable(2, Bins(torch.rand(9), torch.rand(9), most=5), 2**31)
+    table.add_negative_tile(torch.rand(3, 4), torch.tensor(0), torch.tensor([0, 0, 1, 1]))
+    assert table.negative.dtype == torch.int64
+    assert table.negative.sum(1).tolist() == [6, 6, 0]
 
 
 def test_a_very_low_far_is_counted():

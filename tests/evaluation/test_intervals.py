@@ -28,7 +28,7 @@ def pairs():
 
 def table_of(scores, y, left, right):
     """The table of pairs, and its bins merged."""
-    table = UnitTable(UNITS, Bins(scores, scores[y == 1], most=512))
+    table = UnitTable(UNITS, Bins(scores, scores[y == 1], most=512), len(scores))
     table.add(scores, left, right, y == 1)
     return table, Merged(table, table.bins.lower.double())
 

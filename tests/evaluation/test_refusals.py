@@ -34,8 +34,12 @@ SETS = {
     ),
     "half of a second set": (lambda: (comparator(), ITEMS, LABELS), {"items2": ITEMS}, TypeError, "items2 and labels2"),
     "groups of one set": (
-        *(lambda: (comparator(), ITEMS, LABELS), {"items2": ITEMS, "labels2": LABELS, "groups": LABELS}, TypeError),
+        *(lambda: (comparator(), ITEMS, LABELS), {"items2": 1 * ITEMS, "labels2": LABELS, "groups": LABELS}, TypeError),
         "groups and groups2 together",
+    ),
+    "one set twice": (
+        *(lambda: (comparator(), ITEMS, LABELS), {"items2": ITEMS, "labels2": LABELS}, TypeError),
+        "two different sets, got items twice: leave items2 out",
     ),
     "groups2 alone": (lambda: (comparator(), ITEMS, LABELS), {"groups2": LABELS}, TypeError, "groups2 only together"),
     "NaN": (lambda: (comparator(), ITEMS / 0 * 0, LABELS), {}, ValueError, "finite items, got 288 of 288"),

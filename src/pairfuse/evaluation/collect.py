@@ -46,7 +46,7 @@ def collect(owner: str, sources: list[Source], units: int, generator: Generator,
     scores, positive = (torch.cat(parts) for parts in zip(*(x.sample(generator) for x in sources), strict=True))
     exact = (negatives + positives) * scores.element_size() <= max_bytes * EXACT_SHARE
     bins = Bins(scores, positive, most=LEVELS if exact else BINS)
-    table = UnitTable(max(1, units), bins)
+    table = UnitTable(max(1, units), bins, negatives + positives)
     kept = _Kept(negatives, positives, scores.dtype) if exact else None
     low, high = torch.inf, -torch.inf
     for source in sources:

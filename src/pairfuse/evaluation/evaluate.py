@@ -97,6 +97,8 @@ def evaluate(
     sets = [LabeledItems("evaluate", items, labels, groups)]
     if (items2 is None) != (labels2 is None):
         raise TypeError("evaluate expects items2 and labels2 together, got only one of them")
+    if items2 is items:
+        raise TypeError("evaluate expects two different sets, got items twice: leave items2 out to compare them")
     if items2 is not None:
         if (groups is None) != (groups2 is None):
             raise TypeError("evaluate expects groups and groups2 together if there are two sets, got only one of them")

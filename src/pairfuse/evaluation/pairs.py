@@ -150,7 +150,7 @@ class AllPairs:
             raise ValueError(
                 f"evaluate expects finite scores, got {bad} of {scores.numel()} NaN or infinite in a block"
             )
-        return scores
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def _some_items(labels: Tensor, ranks: Tensor, paired: Tensor) -> Tensor:

@@ -82,20 +82,23 @@ class UnitTable:
     Args:
         units: Number of units G.
         bins: The bins.
+        pairs: Number of pairs that will be added, at most.
 
     Attributes:
         negative: Counts `(G (G + 1) / 2, bins)`, a row for each unordered pair of units.
         positive: The same for positive pairs.
     """
 
-    def __init__(self, units: int, bins: Bins) -> None:
+    def __init__(self, units: int, bins: Bins, pairs: int) -> None:
         self.units, self.bins = units, bins
         device = bins.lower.device
         left, right = torch.triu_indices(units, units, device=device)
         self.rows = torch.empty(units, units, dtype=torch.long, device=device)
         self.rows[left, right] = self.rows[right, left] = torch.arange(len(left), device=device)
         self.left, self.right = left, right  # the two units of each row
-        self.negative = torch.zeros(len(left), bins.count, dtype=torch.int32, device=device)
+        self.negative = torch.zeros(
+            len(left), bins.count, dtype=torch.int32 if pairs < 2**31 else torch.int64, device=device
+        )
         self.positive = torch.zeros_like(self.negative)
 
     @property
@@ -118,4 +121,4 @@ class UnitTable:
         keys += ((right - first) * self.bins.count).int()
         counts = torch.bincount(keys.flatten(), minlength=(last + 1 - first) * self.bins.count)
         rows = self.rows[left, first : last + 1]
-        self.negative.index_add_(0, rows, counts.view(len(rows), -1).int())
+        self.negative.index_add_(0, rows, counts.view(len(rows), -1).to(self.negative))
