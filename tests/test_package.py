@@ -11,7 +11,7 @@ import pairfuse as pf
 SOURCE = Path(pf.__file__).parent
 LAYERS = [  # from the ground up; a file imports from its own package and from those before it
     *("_version", "_checks", "_progress", "_layers", "_modes", "_options", "decisions", "items", "fusions", "heads"),
-    *("encoders", "saving", "scoring", "gallery", "_assembly", "_starting", "_deciding"),
+    *("encoders", "saving", "scoring", "_sets", "gallery", "_assembly", "_starting", "_comparing", "_deciding"),
     *("decider", "search_modules", "_deploying", "comparator"),
     *("export", "index", "xnor", "data", "evaluation", "diagnosis", "testing", "losses", "integrations"),
 ]

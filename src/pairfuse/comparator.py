@@ -1,20 +1,16 @@
 """`SiameseComparator`: encode two inputs, fuse the embeddings, score the pair."""
 
-from collections.abc import Iterator
-from typing import Any
-
 from torch import Tensor, nn
 from typing_extensions import override
 
 from pairfuse._assembly import build_fusion, find_item_ndim, in_dtype_of, is_single_pair, refuse_additive
-from pairfuse._checks import check_int, check_logits, check_module, check_top_k
+from pairfuse._checks import check_logits, check_module
+from pairfuse._comparing import Comparing
 from pairfuse._deciding import Deciding
 from pairfuse._deploying import Deploying
 from pairfuse._layers import has_altered_output
-from pairfuse._modes import eval_mode
 from pairfuse._starting import StartableHead
 from pairfuse.fusions.registry import FusionSpec
-from pairfuse.gallery import Gallery, as_gallery, as_queries, count, encode_items, make_scorer, squeeze_single_output
 from pairfuse.heads import check_head, is_monotone_affine, make_head
 from pairfuse.items.batches import (
     Batch,
@@ -23,13 +19,11 @@ from pairfuse.items.batches import (
     count_items,
     fit_together,
 )
-from pairfuse.items.reading import Items
 from pairfuse.items.tower import Side, Tower, first_parameter
 from pairfuse.saving import Savable
-from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 
-class SiameseComparator(StartableHead, Deciding, Savable, Deploying):
+class SiameseComparator(StartableHead, Comparing, Deciding, Savable, Deploying):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
@@ -199,143 +193,6 @@ class SiameseComparator(StartableHead, Deciding, Savable, Deploying):
         if tower.is_single("x", x):
             return tower.encode(add_batch_dimension(x), name="x").squeeze(0)
         return tower.encode(x, name="x")
-
-    def encode_items(
-        self, items: Items, *, side: Side = "left", batch_size: int = 256, progress: bool = False
-    ) -> Tensor:
-        """Embed many items, each once, in eval mode and without gradients.
-
-        Args:
-            items: N items: a batch as for calling the model, or a `Dataset` or `DataLoader` of items.
-            side: The encoder to use if there are two, `"left"` or `"right"`.
-            batch_size: As for [`Gallery`][pairfuse.Gallery].
-            progress: If True, show a progress bar.
-
-        Returns:
-            Embeddings `(N, D)`. It raises the errors of `Gallery`.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).encode_items(torch.randn(1000, 8)).shape
-            torch.Size([1000, 4])
-        """
-        return encode_items(self, "items", items, side, batch_size, progress)
-
-    def score_embeddings(self, u: Tensor, v: Tensor, *, max_bytes: int = MAX_BYTES, compile: bool = False) -> Tensor:
-        """Score every left embedding against every right one. The scores equal those of `forward` up to rounding.
-
-        It runs in the current mode and with gradients, so B encoded items train on B² pairs. The first linear layer of
-        the head is usually one matrix product, by the algebra of the fusion. Without gradients the pairs go through the
-        head in blocks. In train mode a batch norm sees each block as a batch: call `eval()` first.
-
-        Args:
-            u: Left embeddings `(N, D)`, such as `encode(x1)`.
-            v: Right embeddings `(M, D2)`.
-            max_bytes: As for `Gallery`. With gradients everything is kept and the budget is ignored.
-            compile: As for `Gallery`.
-
-        Returns:
-            Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs.
-
-        Raises:
-            TypeError: The embeddings are not floating-point.
-            ValueError: Widths, devices or dtypes do not fit, or the budget is too small for one pair.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4))
-            >>> model.score_embeddings(torch.randn(3, 4), torch.randn(5, 4)).shape
-            torch.Size([3, 5])
-        """
-        scorer = make_scorer("score_embeddings", self, u, v, max_bytes=max_bytes, compile=compile)
-        return squeeze_single_output(scorer.matrix())
-
-    def score_matrix(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Tensor:
-        """Score all pairs of two sets. Each item is encoded once: `Gallery(model, x2, **options).scores(x1)`.
-
-        Args:
-            x1: N left items.
-            x2: M right items, or a `Gallery` of them.
-            **options: `batch_size`, `max_bytes`, `compile` and `progress` of [`Gallery`][pairfuse.Gallery].
-
-        Returns:
-            Logits `(N, M)`; `(N, M, K)` if the head has K > 1 outputs. It raises the errors of `Gallery.scores`.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> pf.SiameseComparator(torch.nn.Linear(8, 4)).score_matrix(torch.randn(3, 8), torch.randn(5, 8)).shape
-            torch.Size([3, 5])
-        """
-        queries = as_queries(self, "x1", x1, x2)
-        return as_gallery(self, "x2", x2, options)._scores("score_matrix", "x1", queries)
-
-    def iter_score_blocks(self, x1: Items | Gallery, x2: Items | Gallery, **options: Any) -> Iterator[ScoreBlock]:
-        """Score all pairs block by block: `Gallery(model, x2, **options).blocks(x1)`. See `score_matrix`.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model, x = pf.SiameseComparator(torch.nn.Linear(8, 4)), torch.randn(100, 8)
-            >>> sum(scores.numel() for rows, columns, scores in model.iter_score_blocks(x, x))
-            10000
-        """
-        queries = as_queries(self, "x1", x1, x2)
-        return as_gallery(self, "x2", x2, options)._blocks("iter_score_blocks", "x1", queries)
-
-    def topk(
-        self, queries: Items | Gallery, gallery: Items | Gallery, k: int, *, exclude_self: bool = False, **options: Any
-    ) -> TopK:
-        """Find the k best items for each query: `Gallery(model, gallery, **options).topk(queries, k)`.
-
-        Args:
-            queries: N left items.
-            gallery: M right items, or a `Gallery` of them.
-            k: Number of items to find, at most M.
-            exclude_self: If True, leave out the pairs (i, i). For comparing a set with itself: pass it twice.
-            **options: As for `score_matrix`.
-
-        Returns:
-            `(values, indices)`, both `(N, k)`, best first. It raises the errors of `Gallery.topk`.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Identity(), "squared-diff", embedding_dim=1)
-            >>> x = torch.tensor([[0.0], [1.0], [5.0]])
-            >>> model.topk(x, x, k=1, exclude_self=True).indices.flatten()
-            tensor([1, 0, 1])
-        """
-        k = check_int("topk", "k", k)
-        check_top_k("topk", k, count(queries), count(gallery), exclude_self)  # before anything is encoded
-        queries_or_none = as_queries(self, "queries", queries, gallery)
-        return as_gallery(self, "gallery", gallery, options).topk(queries_or_none, k, exclude_self=exclude_self)
-
-    def inner_product_form(self, *, origin: Tensor | None = None) -> InnerProductForm:
-        """Return the scores as inner products, for faiss or any vector database.
-
-        This is a snapshot: later training does not change it.
-
-        Args:
-            origin: A point `(D,)` near the embeddings, such as the mean of the gallery. By default 0. It only matters
-                for squared differences: `(u − v)²` is expanded around it, and is inaccurate far from it.
-
-        Returns:
-            An `InnerProductForm`: `to_query(u)`, `to_gallery(v)`, and a constant.
-
-        Raises:
-            TypeError: The origin is not a tensor.
-            ValueError: The fusion is not separable (no "fast path" in the table of all fusions), the head is not linear
-                with one output, a hook or a patched method alters either, or the origin does not have shape `(D,)`.
-
-        Examples:
-            >>> import torch, pairfuse as pf
-            >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4), "squared-diff")
-            >>> u, v = torch.randn(3, 4), torch.randn(5, 4)
-            >>> form = model.inner_product_form()
-            >>> scores = form.to_query(u) @ form.to_gallery(v).T + form.constant
-            >>> torch.allclose(scores, model.score_embeddings(u, v), atol=1e-4)
-            True
-        """
-        with eval_mode(self) as model:
-            return inner_product_form(model.fusion, model.head, origin, model.embedding_scale)
 
     def _tower(self, side: Side) -> Tower:
         """Return one side of the comparison, with the current encoder."""

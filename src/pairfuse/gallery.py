@@ -1,19 +1,29 @@
 """`Gallery`: a set of items that is encoded once and compared with many queries."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from pairfuse._checks import check_all_pairs, check_finite, check_int, check_like, check_top_k
-from pairfuse._layers import check_initialized, check_rows_apart
+from pairfuse._checks import check_finite, check_int, check_top_k
 from pairfuse._modes import eval_mode
+from pairfuse._sets import check_same_set, check_threshold, encode_items, make_scorer, squeeze_single_output
 from pairfuse.items.reading import Items, known_length
-from pairfuse.items.tower import Side, Tower, first_parameter
-from pairfuse.scoring import MAX_BYTES, ScoreBlock, Scorer, TopK, top_k
+from pairfuse.items.tower import Side
+from pairfuse.scoring import (
+    MAX_BYTES,
+    MAX_MATCHES,
+    Matches,
+    ScoreBlock,
+    Scorer,
+    TopK,
+    find_matches,
+    iterate_matches,
+    top_k,
+)
 
-_COMPARED = 1000  # embeddings, to see whether two sets are the same
+T = TypeVar("T")
 
 
 class Gallery:
@@ -151,7 +161,8 @@ class Gallery:
         u = self._embed(name, queries)
         with torch.no_grad(), eval_mode(self.model) as model:  # the scorer's plan depends on both
             blocks = self._scorer(owner, model, u).blocks()
-        return self._one_by_one(blocks)
+        steps = self._in_eval_mode(blocks)
+        return (step._replace(scores=squeeze_single_output(step.scores)) for step in steps)
 
     @torch.no_grad()
     def topk(self, queries: "Items | Gallery | None" = None, k: int = 1, *, exclude_self: bool = False) -> TopK:
@@ -188,23 +199,112 @@ class Gallery:
         check_finite("topk", queries=u, gallery=self._embeddings)
         check_top_k("topk", k, len(u), len(self), exclude_self)
         if exclude_self and self.model.tied:
-            _check_same_set(u[:_COMPARED], self._embeddings[:_COMPARED])
+            check_same_set(u, self._embeddings)
         with eval_mode(self.model) as model:
             return top_k(self._scorer("topk", model, u), k, exclude_self=exclude_self)
 
-    def _scorer(self, owner: str, model: Any, u: Tensor) -> Scorer:
+    def matches(
+        self,
+        queries: "Items | Gallery | None" = None,
+        *,
+        threshold: float | None = None,
+        max_matches: int = MAX_MATCHES,
+    ) -> Matches:
+        """Find all pairs whose score is at least a threshold, without holding the scores of all pairs.
+
+        Args:
+            queries: As for `scores`. None: the gallery with itself; no item matches itself, and where the model is
+                symmetric each pair comes once, with `left < right`. Otherwise both orders are asked.
+            threshold: The least score of a match. By default that of `model.decision`.
+            max_matches: The largest number of matches. Memory grows with their number, at 60 bytes each.
+
+        Returns:
+            Positions of both items and scores, best first.
+
+        Raises:
+            TypeError: As for `scores`; or the threshold is not a number.
+            ValueError: As for `scores`; there is neither a threshold nor a decision, there are more matches (the error
+                suggests a threshold), the head has several outputs, or an embedding or a score is NaN or infinite.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model = pf.SiameseComparator(torch.nn.Identity(), "squared-diff", embedding_dim=1)
+            >>> left, right, scores = pf.Gallery(model, torch.tensor([[0.0], [0.1], [5.0]])).matches(threshold=0.0)
+            >>> left, right
+            (tensor([0]), tensor([1]))
+        """
+        return self._matches("queries", queries, threshold, max_matches, itself=queries is None)
+
+    @torch.no_grad()
+    def _matches(
+        self, name: str, queries: "Items | Gallery | None", threshold: float | None, max_matches: int, *, itself: bool
+    ) -> Matches:
+        max_matches = check_int("matches", "max_matches", max_matches)
+        with eval_mode(self.model) as model:
+            join = self._join("matches", model, name, queries, threshold, itself)
+            return find_matches(**join, max_matches=max_matches)
+
+    def iter_matches(
+        self, queries: "Items | Gallery | None" = None, *, threshold: float | None = None
+    ) -> Iterator[Matches]:
+        """Find the same pairs as `matches` part by part, in no order of the scores, to write them to a file.
+
+        The queries are encoded immediately, and every part is computed when it is requested, so do not change the
+        model's weights before the last one.
+
+        Args:
+            queries: As for `matches`.
+            threshold: As for `matches`.
+
+        Returns:
+            An iterator of `Matches`. It raises the errors of `matches`.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> gallery = pf.Gallery(pf.SiameseComparator(torch.nn.Linear(8, 4)), torch.randn(100, 8))
+            >>> sum(len(part.scores) for part in gallery.iter_matches(threshold=-100.0))
+            4950
+        """
+        return self._iter_matches("queries", queries, threshold, itself=queries is None)
+
+    def _iter_matches(
+        self, name: str, queries: "Items | Gallery | None", threshold: float | None, *, itself: bool
+    ) -> Iterator[Matches]:
+        with torch.no_grad(), eval_mode(self.model) as model:
+            parts = iterate_matches(**self._join("iter_matches", model, name, queries, threshold, itself))
+        return (part for part, _ in self._in_eval_mode(parts))
+
+    def _join(
+        self,
+        owner: str,
+        model: Any,
+        name: str,
+        queries: "Items | Gallery | None",
+        threshold: float | None,
+        itself: bool,
+    ) -> dict[str, Any]:
+        """Return what both ways to find matches take, checked before anything is encoded."""
+        least = check_threshold(owner, threshold, self.model.decision)
+        u = self._embed(name, queries)
+        check_finite(owner, **{name: u, "gallery": self._embeddings})
+        scorer = self._scorer(owner, model, u, progress=False)
+        halved = itself and self.model.symmetric
+        return {"scorer": scorer, "threshold": least, "itself": itself, "halved": halved, "progress": self.progress}
+
+    def _scorer(self, owner: str, model: Any, u: Tensor, *, progress: bool | None = None) -> Scorer:
+        shown = self.progress if progress is None else progress
         return make_scorer(
-            owner, model, u, self._embeddings, max_bytes=self.max_bytes, compile=self.compile, progress=self.progress
+            owner, model, u, self._embeddings, max_bytes=self.max_bytes, compile=self.compile, progress=shown
         )
 
-    def _one_by_one(self, blocks: Iterator[ScoreBlock]) -> Iterator[ScoreBlock]:
-        """Yield the blocks, each made in eval mode and without gradients."""
+    def _in_eval_mode(self, steps: Iterator[T]) -> Iterator[T]:
+        """Yield the steps, each made in eval mode and without gradients."""
         while True:
             with torch.no_grad(), eval_mode(self.model):
-                block = next(blocks, None)
-            if block is None:
+                step = next(steps, None)
+            if step is None:
                 return
-            yield block._replace(scores=squeeze_single_output(block.scores))
+            yield step
 
     def _embed(self, name: str, queries: "Items | Gallery | None") -> Tensor:
         """Return the left embeddings of the queries `(N, D)`."""
@@ -233,15 +333,6 @@ class Gallery:
         return [id(encoder), *(0 if x.is_inference() else x._version for x in tensors), *map(id, tensors)]
 
 
-def _check_same_set(u: Tensor, v: Tensor) -> None:
-    """Raise if embeddings of one encoder differ by more than rounding, so that they are of other items."""
-    if (u - v).norm() > 0.05 * v.norm():
-        raise ValueError(
-            "topk: exclude_self=True is for a set with itself, got queries whose embeddings differ from those of the "
-            "gallery: pass no queries to Gallery.topk, or the same object twice to SiameseComparator.topk"
-        )
-
-
 def as_queries(
     model: Any, name: str, queries: "Items | Gallery", gallery: "Items | Gallery"
 ) -> "Items | Gallery | None":
@@ -267,42 +358,3 @@ def as_gallery(model: nn.Module, name: str, items: "Items | Gallery", options: d
     if items.model is not model:
         raise ValueError(f"{name} must be a Gallery of this model, got one of another model")
     return items
-
-
-@torch.no_grad()
-def encode_items(model: Any, name: str, items: Items, side: Side, batch_size: int, progress: bool) -> Tensor:
-    """Return the embeddings of many items, `(N, D)`, in eval mode and without gradients."""
-    with eval_mode(model) as still:
-        tower: Tower = still._tower(side)
-        check_rows_apart(f"encoding {name}", tower.encoder)
-        return tower.encode_items(name, items, batch_size=batch_size, progress=progress)
-
-
-def make_scorer(
-    owner: str,
-    model: Any,
-    u: Tensor,
-    v: Tensor,
-    *,
-    max_bytes: int = MAX_BYTES,
-    compile: bool = False,
-    progress: bool = False,
-) -> Scorer:
-    """Return a scorer of two sets of embeddings. Raise unless they fit the model."""
-    fusion, head = model.fusion, model.head
-    check_all_pairs(owner, u, v, fusion.in_features, fusion.in2_features)
-    check_initialized(owner, nn.ModuleList([fusion, head]))
-    parameter = first_parameter(nn.ModuleList([fusion, head]))
-    if parameter is not None:
-        check_like(owner, parameter, u=u, v=v)
-    max_bytes = check_int(owner, "max_bytes", max_bytes)
-    check_rows_apart(owner, head)
-    check_rows_apart(owner, fusion)
-    return Scorer(
-        fusion, head, u, v, scale=model.embedding_scale, max_bytes=max_bytes, compile=compile, progress=progress
-    )
-
-
-def squeeze_single_output(scores: Tensor) -> Tensor:
-    """Drop the last dimension of logits `(N, M, K)` if K is 1."""
-    return scores.squeeze(-1) if scores.shape[-1] == 1 else scores

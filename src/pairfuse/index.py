@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from pairfuse._checks import check_finite, check_int, check_top_k, require_package
+from pairfuse._sets import encode_items
 from pairfuse.comparator import SiameseComparator
-from pairfuse.gallery import encode_items
 from pairfuse.items.reading import Items
 from pairfuse.items.tower import Side
 from pairfuse.scoring import TopK, check_scores

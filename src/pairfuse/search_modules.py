@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from pairfuse._layers import check_initialized, check_rows_apart
 from pairfuse._modes import frozen_copy
-from pairfuse.gallery import make_scorer, squeeze_single_output
+from pairfuse._sets import make_scorer, squeeze_single_output
 from pairfuse.items.batches import Batch, add_batch_dimension
 from pairfuse.items.tower import Side, Tower
 from pairfuse.scoring import InnerProductForm

@@ -8,11 +8,11 @@ from torch.utils.data import Subset
 
 from pairfuse._checks import UNLABELED, check_finite, check_labels, check_targets
 from pairfuse._deciding import Deciding
+from pairfuse._sets import encode_items, make_scorer
 from pairfuse.evaluation.build import Settings
 from pairfuse.evaluation.pairs import AllPairs, sort_side
 from pairfuse.evaluation.table import number_units
 from pairfuse.evaluation.trials import Trials
-from pairfuse.gallery import encode_items, make_scorer
 from pairfuse.items.batches import combine
 from pairfuse.items.reading import Items, known_length
 from pairfuse.items.tower import Side
