@@ -182,3 +182,20 @@ def test_a_lazy_head_must_have_run(ask, normed):
     model(Q, Q)
     if not normed or ask != "inner_product_form":
         getattr(model, ask)(*arguments)
+
+
+@pytest.mark.parametrize("right", [None, nn.Linear(8, 4)])
+def test_embeddings_are_compared_as_the_items_are(right):
+    """Also after `start_head`, which fixes the size of the embeddings; the model itself keeps its encoders."""
+    torch.manual_seed(0)
+    model = pf.SiameseComparator(nn.Linear(8, 4), "sbert", right_encoder=right)
+    x, y = 100 * torch.randn(9, 8), 100 * torch.randn(7, 8)
+    model.start_head(x[:7], y)
+    other = model.on_embeddings()
+    u, v = model.encode_items(x), model.encode_items(y, side="right")
+    assert model.embedding_scale < 0.5
+    torch.testing.assert_close(other.score_matrix(u, v), model.score_matrix(x, y))
+    torch.testing.assert_close(other(u[:7], v), model(x[:7], y))
+    assert other(u[0], v[0]).shape == ()
+    assert isinstance(model.encoder, nn.Linear)
+    assert other.head is model.head

@@ -1,7 +1,8 @@
 """The part of a comparator that compares whole sets: all scores, the best, all matches."""
 
+import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -29,6 +30,8 @@ class Comparing(nn.Module):
     fusion: Fusion
     head: nn.Module
     embedding_scale: Tensor | None
+    item_ndim: int | None
+    right_item_ndim: int | None
 
     @property
     def tied(self) -> bool:
@@ -55,6 +58,27 @@ class Comparing(nn.Module):
             torch.Size([1000, 4])
         """
         return encode_items(self, "items", items, side, batch_size, progress)
+
+    def on_embeddings(self) -> Self:
+        """Return this comparison for items that are encoded already: items are embeddings, as `encode` returns them.
+
+        Fusion, head and decision are shared with this model, so training one trains the other.
+
+        Returns:
+            A comparator whose encoders are `nn.Identity()`, with all methods.
+
+        Examples:
+            >>> import torch, pairfuse as pf
+            >>> model, x = pf.SiameseComparator(torch.nn.Linear(8, 4)), torch.randn(5, 8)
+            >>> scores = model.on_embeddings().score_matrix(model.encode_items(x), model.encode_items(x))
+            >>> torch.equal(scores, model.score_matrix(x, x))
+            True
+        """
+        twin = copy.copy(self)
+        sides = [name for name in ("encoder", "right_encoder") if self._modules.get(name) is not None]
+        twin._modules = {**self._modules, **{name: nn.Identity() for name in sides}}
+        twin.item_ndim = twin.right_item_ndim = 1
+        return twin
 
     def score_embeddings(self, u: Tensor, v: Tensor, *, max_bytes: int = MAX_BYTES, compile: bool = False) -> Tensor:
         """Score every left embedding against every right one. The scores equal those of `forward` up to rounding.
