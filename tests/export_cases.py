@@ -1,5 +1,7 @@
 """Models, inputs and decisions that the tests of deciders, search modules and exports share."""
 
+import itertools
+
 import pytest
 import torch
 from scoring_cases import FUSIONS
@@ -72,14 +74,10 @@ def apart(model, x1, x2):
 
 
 def cross(firsts, seconds, names=("fusion", "head"), *, quick):
-    """Parametrize with every combination; those that are not `quick` are slow."""
+    """Parametrize with each of the first and the second in turn; those that are not `quick` are slow."""
+    pairs = dict.fromkeys([*quick, *zip(firsts, itertools.cycle(seconds), strict=False)])
     return pytest.mark.parametrize(
-        names,
-        [
-            pytest.param(first, second, marks=[] if (first, second) in quick else [pytest.mark.slow])
-            for first in firsts
-            for second in seconds
-        ],
+        names, [pytest.param(*pair, marks=[] if pair in quick else [pytest.mark.slow]) for pair in pairs]
     )
 
 

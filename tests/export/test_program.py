@@ -94,8 +94,14 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("fusion", [f if f == "mou" else pytest.param(f, marks=slow) for f in [*FUSIONS]])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "fusion"),
+    [
+        pytest.param(method, fusion, marks=[] if fusion == "mou" else slow)
+        for method in METHODS
+        for fusion in (["mou"] if method.startswith("encode") else FUSIONS)
+    ],
+)
 def test_plain_export_of_methods(fusion, method):
     """torch.export itself, on what a user writes: N, M and the number of items are three, and vary."""
     model = comparator(fusion, encoder=Series)
