@@ -62,7 +62,8 @@ class Comparing(nn.Module):
     def on_embeddings(self) -> Self:
         """Return this comparison for items that are encoded already: items are embeddings, as `encode` returns them.
 
-        Fusion, head and decision are shared with this model, so training one trains the other.
+        Fusion and head are shared with this model, so training one trains the other, and `eval()` or a new dtype of one
+        changes both. The decision is the present one.
 
         Returns:
             A comparator whose encoders are `nn.Identity()`, with all methods.

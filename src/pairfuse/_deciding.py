@@ -54,6 +54,16 @@ class Deciding(nn.Module):
             )
         self._decision = decision
 
+    def _current_decision(self, owner: str) -> Decision | None:
+        """Return the decision. Raise if the fusion or the head has been replaced since it was set."""
+        decision = self._decision
+        if decision is not None and decision.comparison not in ("", self.comparison):
+            raise ValueError(
+                f"{owner} expects a decision of this model's fusion and head, {self.comparison}, got one for "
+                f"{decision.comparison}, which were replaced: decide again, or set model.decision = None"
+            )
+        return decision
+
     @torch.no_grad()
     def predict_proba(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:
         """Return the probability that each pair is the same, in eval mode and without gradients.
@@ -83,10 +93,11 @@ class Deciding(nn.Module):
             >>> model.predict_proba(x, x)  # a distance of 0: the head starts at 95 %
             tensor([0.9526])
         """
+        decision = self._current_decision("predict_proba")
         logits, several = self._logits("predict_proba", x1, x2, batch_size)
         if several:
             return logits.softmax(-1)
-        return (logits if self.decision is None else self.decision.logits(logits)).sigmoid()
+        return (logits if decision is None else decision.logits(logits)).sigmoid()
 
     @torch.no_grad()
     def same(self, x1: Batch, x2: Batch, *, batch_size: int = 256) -> Tensor:
@@ -102,7 +113,8 @@ class Deciding(nn.Module):
             `model.decision.threshold`.
 
         Raises:
-            ValueError: The model has no decision, or `predict_proba` raises it.
+            ValueError: The model has no decision, its fusion or head was replaced since, the head has several outputs,
+                or `predict_proba` raises it.
 
         Examples:
             >>> import torch, pairfuse as pf
@@ -113,13 +125,16 @@ class Deciding(nn.Module):
             >>> bool(model.same(items[:30], items[30:]).all())
             True
         """
-        decision = self.decision
+        decision = self._current_decision("same")
         if decision is None:
             raise ValueError(
                 "same expects a model with a decision, got none: set model.decision = "
                 "pf.evaluate(model, items, labels).decide(far=0.01), on identities kept out of training"
             )
-        return decision.accepts(self._logits("same", x1, x2, batch_size)[0])
+        logits, several = self._logits("same", x1, x2, batch_size)
+        if several:
+            raise ValueError(f"same expects a head with one output, got {logits.shape[-1]}: classes have no threshold")
+        return decision.accepts(logits)
 
     def _logits(self, owner: str, x1: Batch, x2: Batch, batch_size: int) -> tuple[Tensor, bool]:
         """Return the logits of pairs in eval mode, and whether there are several for each pair."""

@@ -10,9 +10,8 @@ from pairfuse.search_modules import SearchModules, search_modules
 class Deploying(nn.Module):
     """Frozen copies of a comparator: one that decides, and the halves of a search."""
 
-    @property
-    def decision(self) -> Decision | None:
-        """When two things count as the same."""
+    def _current_decision(self, owner: str) -> Decision | None:
+        """Return the decision, if it is of the present fusion and head."""
         raise NotImplementedError
 
     def decider(self) -> Decider:
@@ -27,13 +26,14 @@ class Deploying(nn.Module):
             ValueError: The model has no decision, a layer is lazy and has not run yet, or a batch norm has no running
                 statistics.
         """
-        if self.decision is None:
+        decision = self._current_decision("decider")
+        if decision is None:
             raise ValueError(
                 "decider expects a model with a decision, got none: set "
                 "model.decision = pf.evaluate(model, items, labels).decide(far=0.01). To export logits, export the "
                 "model itself"
             )
-        return Decider(self, self.decision)
+        return Decider(self, decision)
 
     def search_modules(self, *, inner_product: bool = False, origin: Tensor | None = None) -> SearchModules:
         """Return a search in three modules, to export or to serve: two encoders, and a scorer of all pairs.

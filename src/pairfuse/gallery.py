@@ -284,7 +284,7 @@ class Gallery:
         itself: bool,
     ) -> dict[str, Any]:
         """Return what both ways to find matches take, checked before anything is encoded."""
-        least = check_threshold(owner, threshold, self.model.decision)
+        least = check_threshold(owner, threshold, self.model._current_decision(owner) if threshold is None else None)
         u = self._embed(name, queries)
         check_finite(owner, **{name: u, "gallery": self._embeddings})
         scorer = self._scorer(owner, model, u, progress=False)

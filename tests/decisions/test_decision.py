@@ -80,6 +80,9 @@ REFUSED = {
     "prior": ({"prior": 1.0}, "a decision's prior must be a finite number from 1e-300 to 1, got 1.0"),
     "count": ({"identities": -1}, "a decision's identities must be a whole number of at least 0, got -1"),
     "rule": ({"rule": {"luck": 1}}, "a decision's rule must be one of far, eer, cost, precision"),
+    "words": ({"rule": {"far": "low"}}, "a decision's rule must be a number, got 'low'"),
+    "share": ({"far": {"value": 5, "low": 0, "high": 1, "note": ""}}, "a decision's far.value must be a finite number"),
+    "confidence": ({"confidence": 0}, "a decision's confidence must be a finite number"),
     "text": ({"comparison": 3}, "a decision's comparison must be a string, got 3"),
     "interval": ({"far": {"value": 0.1}}, "a decision's far lacks the fields high, low, note"),
     "method": ({"calibration": {"method": "beta"}}, "must have the method 'platt' or 'isotonic', got 'beta'"),
@@ -121,7 +124,7 @@ def test_the_text():
     lines = str(DECISION).splitlines()
     assert lines[0].endswith("score ≥ 1.25 (chosen for far 0.01)")
     assert lines[1].split("  ")[-1] == "0.0100 [0.0080, 0.0120]"
-    assert lines[2].endswith("at least 0.850 (3 errors)")
+    assert lines[2].endswith("between 0.850 and 0.940 (3 errors)")
     assert lines[3].startswith("precision at prior 0.1 ")
     assert lines[4].endswith("240 positive and 12,480 negative pairs of 40 identities")
 

@@ -208,3 +208,43 @@ def test_decisions_of_another_model_are_refused():
     for rule in ({"cost": (1, 1, 0.1)}, {"precision": 0.5}):
         with pytest.raises(ValueError, match=r"got one for a (cost|precision): call report.decide again"):
             pf.evaluate(other, items, labels).decide(**rule).at_prior(0.1)
+
+
+def test_a_decision_ends_with_its_head():
+    """If the fusion or the head is replaced, nothing is decided by the old threshold."""
+    items, labels = labeled_items(30)
+    model = comparator("cosine")
+    model.decision = pf.evaluate(model, items, labels).decide(far=0.05)
+    model.head = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    calls = {
+        "same": lambda: model.same(items, items),
+        "predict_proba": lambda: model.predict_proba(items, items),
+        "decider": model.decider,
+        "matches": lambda: model.matches(items),
+        "evaluate_search": lambda: pf.evaluate_search(model, items, labels),
+    }
+    for name, call in calls.items():
+        with pytest.raises(
+            ValueError, match=rf"(?s){name} expects a decision of this model's fusion and head.*replaced"
+        ):
+            call()
+    model.decision = None
+    assert model.predict_proba(items, items).shape == (120,)
+
+
+def test_classes_have_no_threshold():
+    """A head with several outputs is not decided."""
+    items, _ = labeled_items(30)
+    model = pf.SiameseComparator(nn.Identity(), "product", nn.Linear(6, 3), embedding_dim=6)
+    model.decision = pf.evaluate_scores(torch.arange(2000.0), torch.arange(2000) // 1000).decide(far=0.05)
+    with pytest.raises(ValueError, match="same expects a head with one output, got 3"):
+        model.same(items, items)
+    assert torch.allclose(model.predict_proba(items, items).sum(1), torch.ones(120))
+
+
+def test_the_wrong_way_round_is_refused_by_isotonic_calibration_too(scored):
+    """It would be constant."""
+    with pytest.raises(ValueError, match="orders the pairs the wrong way round"):
+        pf.evaluate_scores(-scored[0], scored[1]).decide(far=0.01, calibration="isotonic")
+    with pytest.raises(TypeError, match="no prior beside cost"):
+        pf.evaluate_scores(*scored[:2]).decide(cost=(1, 1, 0.5), prior=0.1)

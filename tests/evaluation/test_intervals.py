@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 import pairfuse as pf
 from pairfuse.decisions.estimate import wilson
 from pairfuse.evaluation.intervals import LEFT_OUT, Merged, Resamples, rates, t_quantile
-from pairfuse.evaluation.table import MAX_UNITS, Bins, UnitTable, number_units
+from pairfuse.evaluation.table import MAX_UNITS, Bins, FastBins, UnitTable, number_units
 
 UNITS = 16
 
@@ -37,7 +37,7 @@ def test_a_resample_counts_pairs_by_how_often_their_units_were_drawn(pairs):
     """The area of each resample is the weighted area of the pairs; so is that without each unit."""
     scores, y, left, right = pairs
     table, merged = table_of(*pairs)
-    found = Resamples(table, merged, 5, torch.Generator().manual_seed(3), 0.95).auc()
+    found = Resamples(table, merged, 5, torch.Generator().manual_seed(3), 0.95, 2.0).auc()
     drawn = torch.randint(UNITS, (5, UNITS), generator=torch.Generator().manual_seed(3))
     times = [torch.ones(UNITS), *(1 - torch.eye(UNITS)), *(torch.bincount(x, minlength=UNITS) for x in drawn)]
     assert len(found) == len(times)
@@ -50,7 +50,7 @@ def test_all_statistics_of_the_sample_itself(pairs):
     """The first entry of each statistic is that of the exact curve."""
     scores, y, *_ = pairs
     table, merged = table_of(*pairs)
-    resamples = Resamples(table, merged, 20, torch.Generator(), 0.95)
+    resamples = Resamples(table, merged, 20, torch.Generator(), 0.95, 2.0)
     report = pf.evaluate_scores(scores, y)
     assert float(resamples.auc()[0]) == pytest.approx(report.auc.value, abs=1e-6)
     assert float(resamples.average_precision()[0]) == pytest.approx(report.average_precision.value, abs=1e-6)
@@ -62,7 +62,7 @@ def test_the_variance_of_a_share_is_that_of_a_loop(pairs, positive):
     """The effect of the dependence equals a loop over all pairs of pairs that share a unit, and over left-out units."""
     scores, y, left, right = pairs
     table, merged = table_of(*pairs)
-    found = rates(table, merged, merged.positive if positive else merged.negative, 2.0)
+    found = rates(table, merged, merged.positive if positive else merged.negative, 0.95)
     some = y == int(positive)
     reached = (scores[some] >= 0.5).double()
     units = torch.stack([left[some], right[some]])
@@ -77,7 +77,12 @@ def test_the_variance_of_a_share_is_that_of_a_loop(pairs, positive):
     level = int(torch.searchsorted(found.lower, torch.tensor(0.5), right=True)) - 1
     assert float(found.effect[level]) == pytest.approx(max(1.0, float(expected)), rel=1e-5)
     low, high = found.interval(float(share), 0.5)
-    assert (low, high) == wilson(float(share), n / float(found.effect[level]), 2.0)
+    pairs = torch.bincount(units.flatten(), minlength=UNITS).double()
+    same = torch.bincount(units[0][units[0] == units[1]], minlength=UNITS)
+    pairs -= same  # a pair within a unit counts once
+    assert found.units == pytest.approx(float(pairs.sum() ** 2 / pairs.square().sum()))
+    assert found.quantile == pytest.approx(t.ppf(0.975, found.units - 1), rel=1e-3)
+    assert (low, high) == wilson(float(share), n / float(found.effect[level]), found.quantile)
 
 
 def test_wilson_is_the_solution_of_its_equation():
@@ -140,12 +145,89 @@ def test_more_units_than_groups_are_put_together():
     assert (few.tolist(), count) == ([1, 0, 1], 2)
 
 
-def test_ends_of_bins_hold_what_they_say():
-    """Every score is placed by the ends of the bins, in spite of rounding."""
+SPREADS = {
+    "plain": lambda x: x,
+    "far from 0": lambda x: 1000 + x,
+    "outliers": lambda x: torch.cat([x, x.new_tensor([-1e9, 1e6])]),
+    "tiny": lambda x: x * 1e-40,
+    "huge": lambda x: x * 1e37,
+    "double": lambda x: x.double(),
+    "double with outliers": lambda x: torch.cat([x.double(), torch.tensor([1e200], dtype=torch.float64)]),
+    "ties": lambda x: x.round(),
+}
+
+
+@pytest.mark.parametrize("kind", [Bins, FastBins])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_ends_of_bins_hold_what_they_say(kind, spread):
+    """Every score is placed by the ends of the bins, in spite of rounding; no bin holds more than its share."""
+    scores = SPREADS[spread](torch.randn(5000, generator=torch.Generator().manual_seed(0)))
+    bins = kind(scores, scores[:300], 512)
+    at = torch.cat([scores, bins.lower, torch.nextafter(bins.lower[1:], torch.full_like(bins.lower[1:], -torch.inf))])
+    expected = (torch.searchsorted(bins.lower, at, right=True) - 1).clamp_min(0)
+    assert torch.equal(bins.place(at).long(), expected)
+    assert (bins.lower.diff() > 0).all()
+    if spread not in ("ties", "tiny") or (spread == "tiny" and kind is Bins):
+        assert torch.bincount(bins.place(scores).long()).max() < 50
+
+
+def test_an_outlier_changes_no_interval():
+    """Bins follow the ranks of the scores."""
+    groups = torch.arange(2000)
+    y = groups % 2
+    scores = torch.randn(2000, generator=torch.Generator().manual_seed(0)) + y
+    plain = pf.evaluate_scores(scores, y, groups1=groups, groups2=groups)
+    scores[0] = -1e9
+    odd = pf.evaluate_scores(scores, y, groups1=groups, groups2=groups)
+    for one, other in ((plain.auc, odd.auc), (plain.tar[0.1], odd.tar[0.1]), (plain.eer, odd.eer)):
+        assert other.low == pytest.approx(one.low, abs=0.005)
+        assert other.high == pytest.approx(one.high, abs=0.005)
+    squeezed = pf.evaluate_scores((4 * scores.double()).exp(), y, groups1=groups, groups2=groups)
+    assert squeezed.auc.low == pytest.approx(odd.auc.low, abs=0.003)
+
+
+def test_one_identity_that_holds_most_pairs_is_few():
+    """A hundred identities of which one has nearly all positive pairs are about one."""
+    labels = torch.cat([torch.zeros(60, dtype=torch.long), 1 + torch.arange(198) // 2])
+    items = torch.randn(258, 6, generator=torch.Generator().manual_seed(0))
+    report = pf.evaluate(comparator(), items + labeled_items(100, 1)[0][labels], labels)
+    assert report.identities == 100
+    assert report.auc.note == "1 identity"
+    assert report.auc.high - report.auc.low > 0.15
+
+
+def test_two_identities_have_no_width():
+    """Most resamples lack positive or negative pairs: nothing is known, which the interval says."""
+    items, labels = labeled_items(2, 3, noise=3.0)
+    report = pf.evaluate(comparator(), items, labels)
+    assert (report.auc.low, report.auc.high) == (0, 1) or report.auc.high - report.auc.low > 0.5
+    assert str(report.log_loss).endswith("(2 identities)")
+    assert math.isnan(report.log_loss.low)
+    groups = torch.arange(600) % 2
+    odd = pf.evaluate_scores(torch.randn(600), groups, groups1=groups, groups2=groups)
+    assert (odd.auc.low, odd.auc.high) == (odd.average_precision.low, odd.average_precision.high) == (0, 1)
+    one = pf.evaluate(comparator(), items, labels, groups=0 * labels)
+    assert str(one.auc).endswith("(1 identity)")
+    assert "groups1" not in str(one)
+
+
+def test_the_calibration_error_of_calibrated_scores_may_be_near_0():
+    """Noise only increases it, so the interval lies below the figure rather than above."""
     generator = torch.Generator().manual_seed(0)
-    scores = torch.cat([1000 + torch.randn(5000, generator=generator), torch.tensor([0.0, 1e6])])
-    for shifted in (scores, scores * 1e-6, -scores):
-        bins = Bins(shifted[:1000], shifted[1000:1200], most=512)
-        at = torch.cat([shifted, bins.lower, torch.nextafter(bins.lower, torch.tensor(-torch.inf))])
-        expected = (torch.searchsorted(bins.lower, at, right=True) - 1).clamp_min(0)
-        assert torch.equal(bins.place(at).long(), expected)
+    logits = 1.5 * torch.randn(2000, generator=generator)
+    y = (torch.rand(2000, generator=generator) < logits.sigmoid()).long()
+    groups = torch.arange(2000)
+    error = pf.evaluate_scores(logits, y, groups1=groups, groups2=groups + 2000).calibration_error
+    assert error.low < 0.006 < error.value <= error.high
+
+
+def test_the_default_dtype_does_not_matter():
+    """Nothing is made in the default dtype of torch."""
+    items, labels = labeled_items(12)
+    model = comparator()
+    expected = pf.evaluate(model, items, labels)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert pf.evaluate(model, items, labels).auc == expected.auc
+    finally:
+        torch.set_default_dtype(torch.float32)

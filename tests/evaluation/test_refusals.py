@@ -17,6 +17,13 @@ def two_outputs():
     return pf.SiameseComparator(nn.Identity(), "product", nn.Linear(6, 2), embedding_dim=6)
 
 
+class Doubled(pf.SiameseComparator):
+    """A comparator whose score is not that of its parts."""
+
+    def forward(self, x1, x2):
+        return 2 * super().forward(x1, x2)
+
+
 SETS = {
     "no comparator": (lambda: (nn.Linear(6, 1), ITEMS, LABELS), {}, TypeError, "SiameseComparator, got Linear"),
     "two outputs": (lambda: (two_outputs(), ITEMS, LABELS), {}, ValueError, "a head with one output, got 2"),
@@ -41,6 +48,19 @@ SETS = {
         *(lambda: (comparator(), ITEMS, LABELS), {"items2": ITEMS, "labels2": LABELS}, TypeError),
         "two different sets, got items twice: leave items2 out",
     ),
+    "torn identities": (
+        *(lambda: (comparator(), ITEMS, LABELS), {"groups": torch.arange(48)}, ValueError),
+        "groups of whole identities, got items of identity 0 in several groups",
+    ),
+    "unlabeled groups": (
+        *(lambda: (comparator(), ITEMS, LABELS), {"groups": LABELS - 1}, ValueError),
+        "groups of at least 0, got -1 for a labeled item",
+    ),
+    "a forward of its own": (
+        *(lambda: (Doubled(nn.Identity(), "cosine", embedding_dim=6), ITEMS, LABELS), {}, TypeError),
+        "use evaluate_pairs, which calls the model",
+    ),
+    "a wrapped model": (lambda: (nn.DataParallel(comparator()), ITEMS, LABELS), {}, TypeError, "pass its module"),
     "groups2 alone": (lambda: (comparator(), ITEMS, LABELS), {"groups2": LABELS}, TypeError, "groups2 only together"),
     "NaN": (lambda: (comparator(), ITEMS / 0 * 0, LABELS), {}, ValueError, "finite items, got 288 of 288"),
     "equal scores": (lambda: (comparator(), 0 * ITEMS + 1, LABELS), {}, ValueError, "scores that differ, got 1,128"),
@@ -78,6 +98,8 @@ TRIALS = {
     "targets too short": ((SCORES, Y[1:]), {}, ValueError, r"y of shape \(48,\)"),
     "equal": ((SCORES * 0, Y), {}, ValueError, "scores that differ, got 48 scores of 0"),
     "one group": ((SCORES, Y), {"groups1": Y}, TypeError, "groups1 and groups2 together"),
+    "words": (([*"ab"] * 24, Y), {}, TypeError, "scores to be numbers, one for each pair, got list"),
+    "complex": ((SCORES * 1j, Y), {}, TypeError, "real scores, got torch.complex64"),
     "groups too short": ((SCORES, Y), {"groups1": Y, "groups2": Y[1:]}, ValueError, "got 47 groups2 and 48 pairs"),
 }
 
@@ -104,3 +126,50 @@ def test_folds():
         pf.evaluate_folds(lambda train: comparator(), (x for x in ITEMS), LABELS)
     with pytest.raises(TypeError, match=r"evaluate_folds expects model to be a SiameseComparator, got NoneType"):
         pf.evaluate_folds(lambda train: None, ITEMS, LABELS)
+
+
+def test_folds_of_one_model():
+    """A model that is trained again would judge what it has seen; so would one of another kind."""
+    model = comparator()
+    with pytest.raises(ValueError, match="fit to return a new model each time, got one with the fusion or head of an"):
+        pf.evaluate_folds(lambda train: model, ITEMS, LABELS)
+    fusions = iter(["cosine", "product"])
+    with pytest.raises(ValueError, match=r"models with one fusion and head, got Cosine.*, then Product"):
+        pf.evaluate_folds(lambda train: comparator(next(fusions)), ITEMS, LABELS, folds=2)
+
+
+def test_folds_keep_groups_together():
+    """No group is on both sides of a fold."""
+    groups, seen = LABELS // 2, []
+
+    def fit(train):
+        seen.append(set(groups[train].tolist()))
+        return comparator()
+
+    pf.evaluate_folds(fit, ITEMS, LABELS, groups=groups, folds=3)
+    assert [len(known) for known in seen] == [4, 4, 4]
+
+
+def test_searches():
+    """What `evaluate_search` refuses, as `evaluate` does."""
+    model = comparator("product")
+    with torch.no_grad():
+        model.head.weight.fill_(3e38)
+    with pytest.raises(ValueError, match="evaluate_search expects finite scores"):
+        pf.evaluate_search(model, ITEMS, LABELS)
+    with pytest.raises(ValueError, match="threshold to be a number, got NaN"):
+        pf.evaluate_search(comparator(), ITEMS, LABELS, threshold=float("nan"))
+    with pytest.raises(ValueError, match="items of at least two identities, got one"):
+        pf.evaluate_search(comparator(), ITEMS, 0 * LABELS)
+
+
+def test_whole_numbers_and_lists_keep_their_order():
+    """Numbers that float32 cannot tell apart are judged in float64."""
+    scores = 2**40 + torch.arange(100)
+    y = torch.arange(100) // 50
+    assert pf.evaluate_scores(scores, y).auc.value == 1
+    assert pf.evaluate_scores((1 + 1e-9 * torch.arange(100, dtype=torch.float64)).tolist(), y.tolist()).auc.value == 1
+    decision = pf.evaluate_scores(torch.arange(2000), torch.arange(2000) // 1000).decide(
+        far=0.01, calibration="isotonic"
+    )
+    assert decision.logits(torch.tensor([999])).item() % 1 != 0

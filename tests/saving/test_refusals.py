@@ -307,3 +307,19 @@ def test_views_and_memory_that_is_shared(tmp_path):
     for name in ("weight", "other", "rows", "more_rows", "negative", "conjugate"):
         assert torch.equal(found[f"encoder.{name}"], getattr(encoder, name))
     assert (tmp_path / "model.safetensors").stat().st_size < 3000
+
+
+def test_a_decision_of_another_head(tmp_path):
+    """A head that is passed may have the same shapes, and other scores than those that were decided on."""
+    model = compare(
+        nn.Linear(WIDTH, WIDTH), "product", head=nn.Sequential(nn.Linear(WIDTH, 3), nn.ReLU(), nn.Linear(3, 1))
+    )
+    model.decision = replace(compare(OwnEncoder(), "product", calibration=PLATT).decision, comparison=model.comparison)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"(?s)has a decision on the scores of Product.*ReLU.*got head that make it.*Tanh"
+    ):
+        load(tmp_path, head=nn.Sequential(nn.Linear(WIDTH, 3), nn.Tanh(), nn.Linear(3, 1)))
+    assert (
+        load(tmp_path, head=nn.Sequential(nn.Linear(WIDTH, 3), nn.ReLU(), nn.Linear(3, 1))).decision == model.decision
+    )

@@ -51,6 +51,7 @@ class Isotonic:
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Return the logits of scores of any shape."""
+        scores = scores if scores.is_floating_point() else scores.double()
         wide = torch.promote_types(scores.dtype, torch.float32)
         numbers = (self.scores, self.logits, (*self._slopes, 0.0))
         points, logits, slopes = (torch.tensor(x, dtype=wide, device=scores.device) for x in numbers)
@@ -86,7 +87,7 @@ def calibration_from_dict(values: Any) -> Calibration:
     method = values.get("method") if isinstance(values, dict) else None
     if method == "platt":
         check_fields(owner, values, ["method", "slope", "intercept"])
-        slope = read_number(f"{owner}'s slope", values["slope"], low=0)
+        slope = read_number(f"{owner}'s slope", values["slope"], low=1e-300)
         return Platt(slope, read_number(f"{owner}'s intercept", values["intercept"]))
     if method != "isotonic":
         raise ValueError(f"{owner} must have the method 'platt' or 'isotonic', got {method!r:.80}")

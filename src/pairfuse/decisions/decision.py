@@ -10,7 +10,7 @@ from torch import Tensor
 from pairfuse._checks import check_probability
 from pairfuse.decisions.calibration import Calibration, calibration_from_dict
 from pairfuse.decisions.estimate import Estimate
-from pairfuse.decisions.fields import check_fields, read_count, read_number, read_text
+from pairfuse.decisions.fields import check_fields, read_count, read_number, read_text, without_nan
 
 RULES = ("far", "eer", "cost", "precision")  # what a threshold is chosen for
 
@@ -56,7 +56,7 @@ class Decision:
         for far, tar in ends:
             right, wrong = self.prior * tar, (1 - self.prior) * far
             shares.append(right / (right + wrong) if right + wrong > 0 else math.nan)
-        return Estimate(shares[0], shares[1], shares[2], self.far.note)
+        return Estimate(shares[0], shares[1], shares[2], self.far.note or self.tar.note)
 
     def logits(self, scores: Tensor) -> Tensor:
         """Return the logits of the calibrated probabilities at the prior, for scores of any shape."""
@@ -98,7 +98,8 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the decision as plain numbers and strings, for JSON."""
-        return {**asdict(self), "calibration": self.calibration.to_dict()}
+        plain: dict[str, Any] = without_nan({**asdict(self), "calibration": self.calibration.to_dict()})
+        return plain
 
     @classmethod
     def from_dict(cls, values: Any) -> "Decision":
@@ -113,6 +114,8 @@ class Decision:
         rule = given["rule"]
         if not isinstance(rule, dict) or len(rule) != 1 or not set(rule) <= set(RULES):
             raise ValueError(f"{owner}'s rule must be one of {', '.join(RULES)} with its value, got {rule!r:.80}")
+        for value in next(iter(rule.values())) if isinstance(rule.get("cost"), list) else rule.values():
+            read_number(f"{owner}'s rule", value + 0.0 if value is True else value, low=0)
         return cls(
             threshold=read_number(f"{owner}'s threshold", given["threshold"]),
             rule=rule,
@@ -120,7 +123,7 @@ class Decision:
             tar=Estimate.from_dict(f"{owner}'s tar", given["tar"]),
             calibration=calibration_from_dict(given["calibration"]),
             prior=read_number(f"{owner}'s prior", given["prior"], low=1e-300, high=1 - 1e-16),
-            confidence=read_number(f"{owner}'s confidence", given["confidence"], low=0, high=1),
+            confidence=read_number(f"{owner}'s confidence", given["confidence"], low=1e-300, high=1 - 1e-16),
             **{name: read_count(f"{owner}'s {name}", given[name]) for name in ("identities", "positives", "negatives")},
             comparison=read_text(f"{owner}'s comparison", given["comparison"]),
         )

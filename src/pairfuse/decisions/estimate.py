@@ -43,15 +43,20 @@ class Estimate:
         low, high = f"{self.low:.{digits}f}", f"{self.high:.{digits}f}"
         if not self.note:
             return f"{self.value:.{digits}f} [{low}, {high}]"
-        if "errors" not in self.note:
-            return f"between {low} and {high} ({self.note})"
-        return f"at most {high} ({self.note})" if self.value < 0.5 else f"at least {low} ({self.note})"
+        if "error" in self.note and self.low < self.high / 10:
+            return f"at most {high} ({self.note})"
+        if "error" in self.note and 1 - self.high < (1 - self.low) / 10:
+            return f"at least {low} ({self.note})"
+        return f"between {low} and {high} ({self.note})"
 
     @classmethod
     def from_dict(cls, owner: str, values: Any) -> "Estimate":
         """Return the estimate whose fields are in a mapping; `owner` names it in errors."""
         check_fields(owner, values, ["value", "low", "high", "note"])
-        numbers = {name: read_number(f"{owner}.{name}", values[name], nan=True) for name in ("value", "low", "high")}
+        numbers = {
+            name: read_number(f"{owner}.{name}", values[name], low=0, high=1, nan=True)
+            for name in ("value", "low", "high")
+        }
         return cls(**numbers, note=read_text(f"{owner}.note", values["note"]))
 
 

@@ -33,6 +33,15 @@ def read_number(owner: str, value: Any, *, low: float = -math.inf, high: float =
     return float(value)
 
 
+def without_nan(values: Any) -> Any:
+    """Return nested dicts and lists with None in place of NaN, which JSON does not have."""
+    if isinstance(values, dict):
+        return {name: without_nan(value) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [without_nan(value) for value in values]
+    return None if isinstance(values, float) and math.isnan(values) else values
+
+
 def read_count(owner: str, value: Any) -> int:
     """Return a whole number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:

@@ -46,7 +46,7 @@ class Settings:
         """Return the FARs, from low to high. Raise if one is out of range or too low for the number of pairs."""
         if self.far is None:
             return [far for far in FAR if far * negatives >= 1]
-        if isinstance(self.far, (int, float)):
+        if isinstance(self.far, (int, float, str)):
             raise TypeError(f"{self.owner} expects far to be a sequence, got {self.far!r}: write far=({self.far!r},)")
         wanted = sorted(check_probability(self.owner, "each far", far) for far in self.far)
         if wanted and wanted[0] * negatives < 1:
@@ -80,7 +80,7 @@ def build_report(
     """
     wanted = settings.wanted_far(count_pairs(sources)[0])
     found = collect(settings.owner, sources, units, settings.generator, settings.max_bytes)
-    figures = _Figures(settings, found, units, identities)
+    figures = _Figures(settings, found, units)
     points = {far: found.curve.at_far(far) for far in wanted}
     eer, eer_threshold = found.curve.equal_error()
     calibration = Platt(1.0, 0.0) if decision is None else decision.calibration
@@ -108,16 +108,23 @@ def build_report(
 class _Figures:
     """Figures with their intervals, by resampling or, with too few errors for that, of Wilson."""
 
-    def __init__(self, settings: Settings, found: Collected, units: int, identities: int) -> None:
-        self._curve, self._identities = found.curve, identities
+    def __init__(self, settings: Settings, found: Collected, units: int) -> None:
+        self._curve, table = found.curve, found.table
         self.rates: tuple[Rates, Rates] | None = None
         self._resamples: Resamples | None = None
+        self._without = "1 identity" if units == 1 else ""  # why there is no interval
         if units > 1:
-            table, quantile = found.table, t_quantile(settings.confidence, units - 1)
             merged = Merged(table, found.middles)
             counts = (merged.negative, merged.positive)
-            self.rates = rates(table, merged, counts[0], quantile), rates(table, merged, counts[1], quantile)
-            self._resamples = Resamples(table, merged, settings.resamples, settings.generator, settings.confidence)
+            self.rates = (
+                rates(table, merged, counts[0], settings.confidence),
+                rates(table, merged, counts[1], settings.confidence),
+            )
+            self._units = min(x.units for x in self.rates)
+            quantile = t_quantile(settings.confidence, self._units - 1)
+            self._resamples = Resamples(
+                table, merged, settings.resamples, settings.generator, settings.confidence, quantile
+            )
 
     def share(self, value: float, statistic: Statistic, threshold: float) -> Estimate:
         """Return a figure in [0, 1] that rests on the errors at a threshold."""
@@ -136,10 +143,10 @@ class _Figures:
         self, value: float, statistic: Statistic, threshold: float, errors: float, noted: float, interval: Interval
     ) -> Estimate:
         if self.rates is None or self._resamples is None:
-            return Estimate(value)
+            return Estimate(value, note=self._without)
         few = errors < FEW
         found = self.rates[1].interval(value, threshold) if few else interval(self._resamples, statistic, value)
-        return clipped(value, found, note_of(noted, self._identities))
+        return clipped(value, found, note_of(noted, self._units))
 
     def loss(self, calibration: Calibration, of_negative: Loss, of_positive: Loss) -> Estimate:
         """Return the mean of a loss of the logits, both kinds of pairs weighing the same."""
@@ -147,21 +154,22 @@ class _Figures:
         means = [float(weighted_mean(sample, partial(_loss_of, loss, calibration))) for sample, loss in sides]
         value = sum(means) / 2
         if self._resamples is None:
-            return Estimate(value)
+            return Estimate(value, note=self._without)
         logits = calibration(self._resamples.scores)
         losses = of_negative(logits), of_positive(logits)
         low, high = self._resamples.interval(lambda x: x.mean_loss(*losses), value)
-        return Estimate(value, min(max(0.0, low), value), max(high, value), note_of(FEW, self._identities))
+        note = note_of(FEW, self._units)
+        return Estimate(value, low, high, note) if math.isnan(low) else Estimate(value, max(0.0, low), high, note)
 
     def calibration_error(self, calibration: Calibration) -> Estimate:
         """Return the expected calibration error."""
         sides = (self._curve.negative, self._curve.positive)
         value = float(calibration_error(*(weighted_mean(x, lambda s: in_bins(calibration(s))) for x in sides)))
         if self._resamples is None:
-            return Estimate(value)
+            return Estimate(value, note=self._without)
         rows = in_bins(calibration(self._resamples.scores))
-        interval = self._resamples.interval(lambda x: calibration_error(*x.means(rows)), value)
-        return clipped(value, interval, note_of(FEW, self._identities))
+        interval = self._resamples.turned_interval(lambda x: calibration_error(*x.means(rows)), value)
+        return clipped(value, interval, note_of(FEW, self._units))
 
 
 def _loss_of(loss: Loss, calibration: Calibration, scores: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from pairfuse.evaluation.curve import Curve, Sample
 from pairfuse.evaluation.intervals import LEVELS
 from pairfuse.evaluation.pairs import AllPairs
-from pairfuse.evaluation.table import Bins, UnitTable
+from pairfuse.evaluation.table import Bins, FastBins, UnitTable
 from pairfuse.evaluation.trials import Trials
 
 Source = AllPairs | Trials
@@ -45,7 +45,7 @@ def collect(owner: str, sources: list[Source], units: int, generator: Generator,
             )
     scores, positive = (torch.cat(parts) for parts in zip(*(x.sample(generator) for x in sources), strict=True))
     exact = (negatives + positives) * scores.element_size() <= max_bytes * EXACT_SHARE
-    bins = Bins(scores, positive, most=LEVELS if exact else BINS)
+    bins = Bins(scores, positive, LEVELS) if exact else FastBins(scores, positive, BINS)
     table = UnitTable(max(1, units), bins, negatives + positives)
     kept = _Kept(negatives, positives, scores.dtype) if exact else None
     low, high = torch.inf, -torch.inf

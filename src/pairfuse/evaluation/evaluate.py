@@ -12,7 +12,7 @@ from pairfuse.data.identities import identity_folds
 from pairfuse.evaluation.build import MAX_BYTES, Settings, build_report
 from pairfuse.evaluation.pairs import AllPairs
 from pairfuse.evaluation.report import Report
-from pairfuse.evaluation.sets import LabeledItems, check_comparator, pair_up, score_all, score_trials
+from pairfuse.evaluation.sets import LabeledItems, check_comparator, check_groups, pair_up, score_all, score_trials
 from pairfuse.evaluation.table import number_units
 from pairfuse.items.batches import Batch
 from pairfuse.items.reading import Items, count_readable
@@ -48,9 +48,12 @@ def evaluate(
     does a figure with fewer than ten errors. More than 100 identities are put into 100 groups at random, which are
     resampled as a whole. A figure that rests on fewer than ten errors or identities says so when printed.
 
-    **Exactness.** The scores are kept if they take at most 40 % of `max_bytes`: 50 million pairs by default. Then all
-    figures are exact. Otherwise they are counted in 2,048 bins. FAR and TAR at the reported thresholds are still exact,
-    as these are ends of bins, and `report.auc_error` bounds the error of the AUC.
+    **Exactness.** The scores are kept if they take at most 40 % of `max_bytes`: 50 million pairs in float32 by default.
+    Then all figures are exact. Otherwise they are counted in 2,048 bins. FAR and TAR at the reported thresholds are
+    still exact, as these are ends of bins, and `report.auc_error` bounds the error of the AUC.
+
+    The score of a pair is `head(fusion(encoder(x1), encoder(x2)))`. A comparator with a `forward` of its own or a hook
+    is refused; `evaluate_pairs` calls it.
 
     Args:
         model: A `SiameseComparator` whose head has one output.
@@ -58,8 +61,8 @@ def evaluate(
         labels: The label of each item, N integers; -1 means unlabeled and is left out.
         items2: M right items, to evaluate the pairs of two sets.
         labels2: Their labels.
-        groups: What is drawn as a whole when items are drawn, N integers, if this is not the identity: the family of a
-            person, or the session of a recording. By default the labels.
+        groups: What is drawn as a whole when items are drawn, N integers from 0 on, if this is more than an identity:
+            the family of a person, or the place where several were recorded. By default the labels.
         groups2: The same for `items2`.
         far: False accept rates for which the TAR is reported. By default those of 0.001, 0.01 and 0.1 that the number
             of negative pairs allows.
@@ -105,6 +108,7 @@ def evaluate(
         sets.append(LabeledItems("evaluate", items2, labels2, groups2, suffix="2"))
     elif groups2 is not None:
         raise TypeError("evaluate expects groups2 only together with items2")
+    check_groups("evaluate", sets)
     given = torch.cat([x.groups for x in sets])
     units, count = number_units(given, settings.generator)
     for x, numbers in zip(sets, torch.split(units, [len(x.groups) for x in sets]), strict=True):
@@ -157,11 +161,11 @@ def evaluate_folds(
     on all identities; this assumes that such models put their scores on about the same scale.
 
     Args:
-        fit: Trains a new model: gets the positions of the items to train on `(n,)` and returns a comparator.
+        fit: Builds and trains a new model: gets the positions of the items to train on `(n,)`, returns a comparator.
         items: N items; if not a tensor, mapping or tuple of tensors, with `__getitem__` and `__len__`.
         labels: As for `evaluate`.
         folds: Number of folds k, at least 2.
-        groups: As for `evaluate`. A group may not be in several folds, so give groups that consist of whole identities.
+        groups: As for `evaluate`. Folds are made of whole groups.
         far: As for `evaluate`.
         confidence: As for `evaluate`.
         resamples: As for `evaluate`.
@@ -186,13 +190,28 @@ def evaluate_folds(
     settings = Settings("evaluate_folds", far, confidence, resamples, seed, max_bytes)
     count_readable("items", items)
     all_items = LabeledItems("evaluate_folds", items, labels, groups)
+    check_groups("evaluate_folds", [all_items])
     all_items.units, count = number_units(all_items.groups, settings.generator)
+    seen: set[int] = set()  # parameters of the models before
     with ExitStack() as stack:
         sources: list[AllPairs] = []
-        for train, test in identity_folds(labels, folds=folds, seed=seed):
+        models, comparison = [], ""  # kept, so that the ids of their parameters stay theirs
+        for train, test in identity_folds(all_items.folded(), folds=folds, seed=seed):
             with torch.enable_grad():
                 model = fit(train)
             check_comparator("evaluate_folds", model)
+            weights = {id(x) for x in (model, *model.fusion.parameters(), *model.head.parameters())}
+            if weights & seen:
+                raise ValueError(
+                    "evaluate_folds expects fit to return a new model each time, got one with the fusion or head of an "
+                    "earlier fold, which saw the items of this one: build the model inside fit"
+                )
+            if sources and model.comparison != comparison:
+                raise ValueError(
+                    f"evaluate_folds expects models with one fusion and head, got {comparison}, then {model.comparison}"
+                )
+            seen, comparison = seen | weights, model.comparison
+            models.append(model)
             still = stack.enter_context(eval_mode(model))
             sources.append(score_all(settings, still, [all_items.only(test)], batch_size, progress))
         return build_report(
@@ -201,7 +220,7 @@ def evaluate_folds(
             units=count,
             items=len(all_items.groups),
             identities=len(torch.unique(all_items.groups)),
-            comparison=model.comparison,
+            comparison=comparison,
         )
 
 
@@ -247,7 +266,7 @@ def evaluate_pairs(
         >>> pf.evaluate_pairs(model, x1, x2, y).auc.value
         1.0
     """
-    check_comparator("evaluate_pairs", model)
+    check_comparator("evaluate_pairs", model, by_parts=False)
     scores, several = model._logits("evaluate_pairs", x1, x2, batch_size)
     if several or scores.ndim != 1:
         raise ValueError(f"evaluate_pairs expects one score for each pair, got shape {tuple(scores.shape)}")

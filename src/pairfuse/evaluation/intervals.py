@@ -14,11 +14,14 @@ from pairfuse.evaluation.table import UnitTable
 FEW = 10  # errors or identities, below which an estimate rests on too little
 LEVELS = 512  # bins of the resampled curves
 LEFT_OUT = 12  # units, at which the variance is wholly that of leaving out one of them
+DEFINED = 0.9  # share of the resamples that must have positive and negative pairs
+UNKNOWN = (math.nan, math.nan)
 LEAST = 1e-4  # share, of which a logit is taken
 
 
 def t_quantile(confidence: float, freedom: float) -> float:
     """Return the quantile of Student's t that encloses the given share, by the expansion of Cornish and Fisher."""
+    freedom = max(freedom, 1.0)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     terms = (
         (z**3 + z) / 4,
@@ -62,12 +65,14 @@ class Rates:
         lower: Scores `(B,)`, increasing.
         effect: By what factor the variance of the share at each score exceeds that of independent pairs `(B,)`.
         pairs: Number of pairs.
+        units: Number of units of equal size that would make the pairs vary as much.
         quantile: Number of standard errors of half an interval.
     """
 
     lower: Tensor
     effect: Tensor
     pairs: int
+    units: float
     quantile: float
 
     def interval(self, share: float, threshold: float) -> tuple[float, float]:
@@ -81,7 +86,7 @@ class Rates:
         return wilson(share, self.pairs / float(self.effect[int(bin_.clamp_min(0))]), self.quantile)
 
 
-def rates(table: UnitTable, merged: Merged, counts: Tensor, quantile: float) -> Rates:
+def rates(table: UnitTable, merged: Merged, counts: Tensor, confidence: float) -> Rates:
     """Return the rates of one kind of pairs from its counts `(rows, levels)`.
 
     Two pairs depend on each other if they share a unit. The variance is the sum of the products of the deviations of
@@ -109,7 +114,9 @@ def rates(table: UnitTable, merged: Merged, counts: Tensor, quantile: float) -> 
         effect = torch.full_like(effect, pairs / min(pairs, table.units))
     else:  # where there are too few errors to see a dependence, the largest that was seen
         effect = torch.where(few, effect[~few].max(), effect)
-    return Rates(merged.lower, effect.clamp(1.0, max(1.0, pairs / 2)), int(pairs), quantile)
+    units = effective_units(table, counts)
+    effect = effect.clamp(1.0, max(1.0, pairs / 2))
+    return Rates(merged.lower, effect, int(pairs), units, t_quantile(confidence, units - 1))
 
 
 class Resamples:
@@ -124,28 +131,39 @@ class Resamples:
         resamples: How many to draw, R.
         generator: Draws them.
         confidence: Level of the intervals.
+        quantile: Number of standard errors of half an interval.
     """
 
     def __init__(
-        self, table: UnitTable, merged: Merged, resamples: int, generator: Generator, confidence: float
+        self,
+        table: UnitTable,
+        merged: Merged,
+        resamples: int,
+        generator: Generator,
+        confidence: float,
+        quantile: float,
     ) -> None:
         self._units, self.scores = table.units, merged.scores
         drawn = torch.randint(self._units, (resamples, self._units), generator=generator)
-        times = torch.zeros(resamples, self._units).scatter_add_(1, drawn, torch.ones_like(drawn).float())
-        times = torch.cat([torch.ones(1, self._units), 1 - torch.eye(self._units), times]).to(table.left.device)
+        times = torch.zeros(1 + self._units + resamples, self._units, dtype=torch.float32)
+        times[: 1 + self._units] = 1  # the sample itself, then without each unit
+        times[1 : 1 + self._units].fill_diagonal_(0)
+        times[1 + self._units :].scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float32))
+        times = times.to(table.left.device)
         weights = times[:, table.left] * times[:, table.right]
         weights = torch.where(table.left == table.right, times[:, table.left], weights)
         self.negative, self.positive = ((weights @ counts).double() for counts in (merged.negative, merged.positive))
         false, true = (x.flip(1).cumsum(1) for x in (self.negative, self.positive))
         self.far, self.tar = (torch.cat([x.new_zeros(len(x), 1), x / x[:, -1:]], 1) for x in (false, true))
         self._precision = true / (true + false)
-        self._quantile = t_quantile(confidence, self._units - 1)
+        self._quantile, self._tail = quantile, (1 - confidence) / 2
 
     def smooth_interval(self, statistic: Callable[["Resamples"], Tensor], value: float) -> tuple[float, float]:
         """Return the interval of a share that changes little by little, such as an area: normal for its logit."""
-        found = statistic(self)
-        shares = (found[1 + self._units :] - found[0] + value).clamp(LEAST, 1 - LEAST)
-        logits = shares[shares.isfinite()].logit()
+        own, _, found = self._split(statistic)
+        if found is None:
+            return UNKNOWN
+        logits = (found - own + value).clamp(LEAST, 1 - LEAST).logit()
         middle = torch.tensor(value, dtype=torch.float64).clamp(LEAST, 1 - LEAST).logit()
         half = self._quantile * logits.std()
         return float((middle - half).sigmoid()), float((middle + half).sigmoid())
@@ -159,8 +177,9 @@ class Resamples:
             Efron, *Better Bootstrap Confidence Intervals*, JASA 1987. Hesterberg, *What Teachers Should Know About the
             Bootstrap*, The American Statistician 2015, arXiv:1411.5279.
         """
-        own, without, found = statistic(self).tensor_split([1, 1 + self._units])
-        without, found = without[without.isfinite()], found[found.isfinite()]
+        own, without, found = self._split(statistic)
+        if found is None:
+            return UNKNOWN
         normal, least = NormalDist(), 1 / (2 * len(found))
         below = float(((found < own).double().mean() + (found <= own).double().mean()) / 2)
         bias = normal.inv_cdf(min(max(below, least), 1 - least))
@@ -171,13 +190,29 @@ class Resamples:
         low, high = torch.quantile(found, found.new_tensor([normal.cdf(max(min(z, 8.0), -8.0)) for z in ends])).tolist()
         return low - float(own) + value, high - float(own) + value
 
+    def turned_interval(self, statistic: Callable[["Resamples"], Tensor], value: float) -> tuple[float, float]:
+        """Return the basic interval, percentiles turned around the value, for a statistic that noise only increases."""
+        own, _, found = self._split(statistic)
+        if found is None:
+            return UNKNOWN
+        high, low = (torch.quantile(found, found.new_tensor([self._tail, 1 - self._tail])) - own).tolist()
+        return value - low, value - high
+
+    def _split(self, statistic: Callable[["Resamples"], Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return a statistic of the sample, without each unit, and of the resamples; None if many have no value."""
+        own, without, found = statistic(self).tensor_split([1, 1 + self._units])
+        drawn = len(found)
+        found = found[found.isfinite()]
+        return own, without[without.isfinite()], found if len(found) > DEFINED * drawn else None
+
     def auc(self) -> Tensor:
         """Return the areas under the ROC curves."""
         return torch.trapezoid(self.tar, self.far)
 
     def average_precision(self) -> Tensor:
         """Return the average precisions."""
-        return (self.tar.diff(dim=1) * self._precision.nan_to_num(0.0)).sum(1)
+        known = self.far[:, -1] * self.tar[:, -1]  # NaN without positive or without negative pairs
+        return (self.tar.diff(dim=1) * self._precision.nan_to_num(0.0)).sum(1) * known
 
     def equal_error(self) -> Tensor:
         """Return the rates where FAR = 1 − TAR."""
@@ -202,14 +237,24 @@ class Resamples:
         return (self.means(of_negative)[0] + self.means(of_positive)[1]) / 2
 
 
-def note_of(errors: float, units: int) -> str:
+def effective_units(table: UnitTable, counts: Tensor) -> float:
+    """Return how many units of equal size would make the pairs `(rows, bins)` vary as much as they do."""
+    of_units = table.incidence @ counts.sum(1).double()
+    return float(of_units.sum() ** 2 / of_units.square().sum())
+
+
+def note_of(errors: float, units: float) -> str:
     """Return why an estimate rests on too little; empty if it does not."""
     if units < FEW:
-        return f"{units} identities"
-    return f"{errors:.0f} errors" if errors < FEW else ""
+        return _counted(units, "identity", "identities")
+    return _counted(errors, "error", "errors") if errors < FEW else ""
+
+
+def _counted(number: float, one: str, several: str) -> str:
+    return f"{number:.0f} {one if round(number) == 1 else several}"
 
 
 def clipped(value: float, interval: tuple[float, float], note: str) -> Estimate:
     """Return an estimate of a figure in [0, 1]."""
-    low, high = (min(1.0, max(0.0, x)) for x in interval)
+    low, high = (min(1.0, max(0.0, x)) for x in ((0.0, 1.0) if math.isnan(interval[0]) else interval))
     return Estimate(value, min(low, value), max(high, value), note)

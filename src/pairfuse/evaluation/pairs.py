@@ -60,6 +60,7 @@ class AllPairs:
     """The scores of all pairs of two sides, or of one with itself, in tiles.
 
     Args:
+        owner: The caller, for errors.
         scorer: Scores the embeddings of the two sides.
         left: The left items.
         right: The right items.
@@ -73,9 +74,17 @@ class AllPairs:
     """
 
     def __init__(
-        self, scorer: Scorer, left: Side, right: Side, *, itself: bool, halved: bool, progress: bool = False
+        self,
+        owner: str,
+        scorer: Scorer,
+        left: Side,
+        right: Side,
+        *,
+        itself: bool,
+        halved: bool,
+        progress: bool = False,
     ) -> None:
-        self.scorer, self.left, self.right = scorer, left, right
+        self._owner, self.scorer, self.left, self.right = owner, scorer, left, right
         self.itself, self.halved, self.progress = itself, halved, progress
         identities, labels = torch.unique(torch.cat([left.labels, right.labels]), return_inverse=True)
         parts = torch.split(labels, [len(left.labels), len(right.labels)])
@@ -83,8 +92,6 @@ class AllPairs:
         self.positives = (int((sizes[0] * sizes[1]).sum()) - itself * len(left.labels)) // (1 + halved)
         pairs = len(left.labels) * (len(right.labels) - itself) // (1 + halved)
         self.negatives = pairs - self.positives
-        both = torch.stack([labels, torch.cat([left.units, right.units])])
-        self._crossing = torch.unique(both, dim=1).shape[1] > len(identities)  # positive pairs of two units
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[Tile]:
@@ -101,15 +108,17 @@ class AllPairs:
         unit = self.left.units[rows.start]
         first, last = (int(x) for x in torch.searchsorted(self.right.units, torch.stack([unit, unit + 1])))
         begin, end = (rows.start if self.halved else 0), len(self.right.units)
-        if self._crossing:
-            parts = [(begin, end, True)]
-        else:  # only pairs within the unit may be positive
-            parts = [(begin, max(begin, first), False), (max(begin, first), last, True), (last, end, False)]
+        first = max(begin, first)
+        parts = [
+            (begin, first, False),
+            (first, last, True),
+            (last, end, False),
+        ]  # only pairs within the unit may be same
         for start, stop, mixed in parts:
             width = max(1, TILE_PAIRS // (rows.stop - rows.start))
             for column in range(start, stop, width):
                 columns = slice(column, min(column + width, stop))
-                scores = self._scores(rows, columns)
+                scores = self.scores(rows, columns)
                 yield (
                     self._mixed(scores, rows, columns) if mixed else Tile(scores, unit, self.right.units[columns], None)
                 )
@@ -134,7 +143,7 @@ class AllPairs:
         paired = sizes[0] * sizes[1] > (1 if self.itself else 0)
         ranks = torch.randperm(len(identities), generator=generator)
         rows, columns = (_some_items(x, ranks, paired) for x in (left, right))
-        scores = self._scores(rows, columns)
+        scores = self.scores(rows, columns)
         same = self.left.labels[rows, None] == self.right.labels[columns]
         if self.itself:
             others = self.left.positions[rows, None] != self.right.positions[columns]
@@ -142,13 +151,14 @@ class AllPairs:
         return scores.flatten(), scores[same]
 
     @torch.no_grad()
-    def _scores(self, rows: slice | Tensor, columns: slice | Tensor) -> Tensor:
+    def scores(self, rows: slice | Tensor, columns: slice | Tensor) -> Tensor:
+        """Return the scores of some rows and columns `(n, m)`, at least in float32. Raise unless they are finite."""
         scores = self.scorer.block(rows, columns)[..., 0]
         low, high = scores.aminmax()
         if not (low.isfinite() and high.isfinite()):
             bad = int((~scores.isfinite()).sum())
             raise ValueError(
-                f"evaluate expects finite scores, got {bad} of {scores.numel()} NaN or infinite in a block"
+                f"{self._owner} expects finite scores, got {bad} of {scores.numel()} NaN or infinite in a block"
             )
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 

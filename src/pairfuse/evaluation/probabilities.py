@@ -18,6 +18,10 @@ CHUNK = 2**17  # scores at a time
 PROBABILITY_BINS = 15
 CALIBRATION_LEVELS = 2048  # between which scores are told apart when they are calibrated
 KNOTS = 64  # of an isotonic calibration, at most
+WRONG_WAY = (
+    "decide expects positive pairs to score higher than negative ones, got scores for which they do not: the model "
+    "orders the pairs the wrong way round"
+)
 
 Losses = dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
 LOSSES: Losses = {  # of the logits of negative and of positive pairs
@@ -65,6 +69,8 @@ def calibrate(negative: Sample, positive: Sample, method: str) -> Calibration:
         share = mixed[1] / mixed.sum(0).clamp_min(1e-300)
         isotonic.fit(scores.numpy(), share.numpy(), sample_weight=mixed.sum(0).numpy())
         fitted = torch.from_numpy(isotonic.predict(scores.numpy()))
+        if float(fitted[0]) == float(fitted[-1]):
+            raise ValueError(WRONG_WAY)
         return _knots(scores, fitted.clamp(float(wrong[0]), 1 - float(wrong[1])))
     logistic = require_package("sklearn.linear_model", "data").LogisticRegression
     middle, spread = scores.mean(), scores.std().clamp_min(1e-300)
@@ -73,10 +79,7 @@ def calibrate(negative: Sample, positive: Sample, method: str) -> Calibration:
     model = logistic(C=math.inf, tol=1e-10, max_iter=1000).fit(inputs.numpy(), targets.numpy(), mixed.flatten().numpy())
     slope = float(model.coef_[0, 0]) / float(spread)
     if slope <= 0:
-        raise ValueError(
-            "decide expects positive pairs to score higher than negative ones, got scores whose calibration decreases: "
-            "the model orders the pairs the wrong way round"
-        )
+        raise ValueError(WRONG_WAY)
     return Platt(slope, float(model.intercept_[0]) - slope * float(middle))
 
 

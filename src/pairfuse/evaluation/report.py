@@ -7,6 +7,7 @@ from typing import Any
 
 from pairfuse._checks import check_probability
 from pairfuse.decisions import Calibration, Decision, Estimate
+from pairfuse.decisions.fields import without_nan
 from pairfuse.evaluation.curve import Curve, Point
 from pairfuse.evaluation.intervals import FEW, Rates, clipped, note_of
 from pairfuse.evaluation.plots import draw_report
@@ -28,7 +29,8 @@ class Report:
         eer: Equal error rate: where FAR = 1 − TAR.
         eer_threshold: The threshold nearest to it.
         tar: For each FAR the share of positive pairs that are accepted.
-        thresholds: For each FAR its threshold, the lowest one whose FAR is not higher.
+        thresholds: For each FAR its threshold, the lowest one whose FAR is not higher; if scores were counted in bins,
+            the lowest end of a bin.
         log_loss: Mean negative log likelihood of the probabilities, if half of all pairs are positive.
         brier: Mean squared error of the probabilities, if half of all pairs are positive.
         calibration_error: Expected calibration error in 15 bins, if half of all pairs are positive.
@@ -86,11 +88,12 @@ class Report:
 
     def _estimates(self, point: Point) -> tuple[Estimate, Estimate]:
         if self._rates is None:
-            return Estimate(point.far), Estimate(point.tar)
+            note = "1 identity" if self.identities == 1 else ""
+            return Estimate(point.far, note=note), Estimate(point.tar, note=note)
         estimates = []
         for share, rates in zip((point.far, point.tar), self._rates, strict=True):
             errors = round(min(share, 1 - share) * rates.pairs)
-            estimates.append(clipped(share, rates.interval(share, point.threshold), note_of(errors, self.identities)))
+            estimates.append(clipped(share, rates.interval(share, point.threshold), note_of(errors, rates.units)))
         return estimates[0], estimates[1]
 
     def decide(
@@ -101,7 +104,7 @@ class Report:
         cost: tuple[float, float, float] | None = None,
         precision: float | None = None,
         sure: bool = False,
-        prior: float = 0.5,
+        prior: float | None = None,
         calibration: str = "platt",
     ) -> Decision:
         """Choose a threshold, by exactly one of four rules. The identities must be new to the model.
@@ -117,8 +120,8 @@ class Report:
             precision: The lowest threshold where at least this share of the accepted pairs is positive, at `prior`,
                 even if one more negative pair is accepted than was seen.
             sure: If True, the *upper* end of the interval of the FAR must be at most `far`.
-            prior: Share of pairs that are positive where the model is used. Probabilities are for it. With `cost`, the
-                prior of the cost.
+            prior: Share of pairs that are positive where the model is used. Probabilities are for it. By default ½;
+                with `cost`, the prior of the cost.
             calibration: `"platt"`, a logistic function of the score, or `"isotonic"`, any increasing function, for many
                 pairs. Both are fitted by scikit-learn on the pairs of this report.
 
@@ -149,7 +152,9 @@ class Report:
             )
         if sure and far is None:
             raise TypeError("decide expects far if sure=True: only a FAR has an upper limit to keep")
-        prior = check_probability("decide", "prior", prior)
+        if cost is not None and prior is not None:
+            raise TypeError("decide expects no prior beside cost, which has its own: cost=(c_fa, c_miss, prior)")
+        prior = 0.5 if prior is None else check_probability("decide", "prior", prior)
         if calibration not in ("platt", "isotonic"):
             raise ValueError(f"decide expects calibration to be 'platt' or 'isotonic', got {calibration!r}")
         if far is not None:
@@ -281,11 +286,12 @@ class Report:
 
     def _remarks(self) -> list[str]:
         remarks = []
-        if self._rates is None:
+        if not self.identities:
             remarks.append("No intervals: pass the identities of both sides as groups1 and groups2.")
         if not self.exact:
             remarks.append(
-                f"Scores were counted in bins: the AUC is exact to {self.auc_error:.1g}, FAR and TAR are exact."
+                f"Scores were counted in bins: FAR and TAR at these thresholds are exact, the AUC to "
+                f"{self.auc_error:.1g}, the other figures to about as much."
             )
         return ["", *remarks] if remarks else []
 
@@ -298,4 +304,5 @@ class Report:
             for far, estimate in self.tar.items()
         ]
         del plain["thresholds"]
-        return {**plain, "tar": tar, "auc_error": self.auc_error}
+        found: dict[str, Any] = without_nan({**plain, "tar": tar, "auc_error": self.auc_error})
+        return found

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from pairfuse._checks import check_int
 from pairfuse._modes import eval_mode
 from pairfuse._progress import show_progress
+from pairfuse._sets import check_threshold
 from pairfuse.decisions import Estimate
 from pairfuse.decisions.estimate import wilson
 from pairfuse.evaluation.build import MAX_BYTES, Settings
@@ -114,12 +115,17 @@ def evaluate_search(
     check_comparator("evaluate_search", model)
     given = LabeledItems("evaluate_search", items, labels, None)
     given.units = torch.zeros_like(given.labels)
-    if threshold is None:
-        threshold = -math.inf if model.decision is None else model.decision.threshold
+    decided = model._current_decision("evaluate_search")
+    if threshold is not None or decided is not None:
+        threshold = check_threshold("evaluate_search", threshold, decided)
+    else:
+        threshold = -math.inf
     with eval_mode(model) as still:
         pairs = score_all(settings, still, [given], batch_size, progress)
         found = _Search(pairs, threshold, settings.generator, max_bytes, progress)
     least = int(found.strangers.min())
+    if least < 1:
+        raise ValueError("evaluate_search expects items of at least two identities, got one")
     wanted = [size for size in SIZES if size <= least] if sizes is None else list(sizes)
     for size in wanted:
         if check_int("evaluate_search", "each size", size) > least:
@@ -154,7 +160,7 @@ class _Search:
         alarms, queries, above, reached = [], [], [], []
         for start in show_progress(starts, "searching", len(starts)) if progress else starts:
             some = slice(start, min(start + rows, count))
-            scores = pairs.scorer.block(some, slice(0, count))[..., 0]
+            scores = pairs.scores(some, slice(0, count))
             same = left.labels[some, None] == right.labels
             strangers = scores.masked_fill(same, -torch.inf)
             alarms.append((strangers >= threshold).sum(1) if threshold > -torch.inf else (~same).sum(1))

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from pairfuse._checks import UNLABELED, check_finite, check_labels, check_targets
-from pairfuse._deciding import Deciding
+from pairfuse._layers import has_altered_output
 from pairfuse._sets import encode_items, make_scorer
+from pairfuse.comparator import SiameseComparator
 from pairfuse.evaluation.build import Settings
 from pairfuse.evaluation.pairs import AllPairs, sort_side
 from pairfuse.evaluation.table import number_units
@@ -19,12 +20,28 @@ from pairfuse.items.tower import Side
 from pairfuse.scoring import MAX_BYTES as SCORER_BYTES
 
 
-def check_comparator(owner: str, model: Any) -> None:
-    """Raise unless a model is a comparator."""
-    if not isinstance(model, Deciding):
+def check_comparator(owner: str, model: Any, *, by_parts: bool = True) -> None:
+    """Raise unless a model is a comparator, and unless calling it is calling its parts, if that is done instead."""
+    if not isinstance(model, SiameseComparator):
+        inner = next((name for name in ("module", "_orig_mod") if hasattr(model, name)), None)
+        advice = f"pass its {inner}" if inner else "for scores of another model use evaluate_scores"
+        raise TypeError(f"{owner} expects model to be a SiameseComparator, got {type(model).__name__}: {advice}")
+    altered = type(model).forward is not SiameseComparator.forward or has_altered_output(model)
+    if by_parts and altered:
         raise TypeError(
-            f"{owner} expects model to be a SiameseComparator, got {type(model).__name__}: for scores of another model "
-            "use evaluate_scores"
+            f"{owner} expects a comparator whose score is head(fusion(encoder(x1), encoder(x2))), got one with a "
+            "forward of its own, a hook or a patched method: use evaluate_pairs, which calls the model"
+        )
+
+
+def check_groups(owner: str, sets: "list[LabeledItems]") -> None:
+    """Raise unless all items of an identity are in one group: otherwise parts of it would count as independent."""
+    labels, groups = (torch.cat([getattr(x, name) for x in sets]) for name in ("labels", "groups"))
+    pairs = torch.unique(torch.stack([labels, groups]), dim=1)[0]
+    torn = pairs[1:][pairs[1:] == pairs[:-1]]
+    if len(torn):
+        raise ValueError(
+            f"{owner} expects groups of whole identities, got items of identity {int(torn[0])} in several groups"
         )
 
 
@@ -60,6 +77,8 @@ class LabeledItems:
                 self.groups = check_labels(owner, groups, len(labels))[self._labeled]
             except (TypeError, ValueError) as error:
                 raise type(error)(str(error).replace("labels", f"groups{suffix}").replace("label", "group")) from None
+            if (self.groups == UNLABELED).any():
+                raise ValueError(f"{owner} expects groups{suffix} of at least 0, got -1 for a labeled item")
 
     def only(self, positions: Tensor) -> "LabeledItems":
         """Return those at some positions among all items, in a data set or batch that can be indexed."""
@@ -71,6 +90,12 @@ class LabeledItems:
         among = torch.searchsorted(self._labeled, positions)
         some.labels, some.groups, some.units = self.labels[among], self.groups[among], self.units[among]
         return some
+
+    def folded(self) -> Tensor:
+        """Return the group of each given item, -1 if it is unlabeled `(N,)`."""
+        groups = torch.full((self._count,), UNLABELED)
+        groups[self._labeled] = self.groups
+        return groups
 
     def embed(self, model: Any, side: Side, batch_size: int, progress: bool) -> Tensor:
         """Return the embeddings of the labeled items `(N, D)`."""
@@ -94,7 +119,7 @@ def pair_up(
     """Return all pairs of sets that are encoded, as left and as right items."""
     left, right, itself = sets[0], sets[-1], len(sets) == 1
     sides = [sort_side(x, items.labels, items.units) for x, items in ((u, left), (v, right))]
-    budget = min(SCORER_BYTES, settings.max_bytes // 2)
+    budget = min(SCORER_BYTES, max(1, settings.max_bytes // 2))
     scorer = make_scorer(settings.owner, model, *(side.embeddings for side in sides), max_bytes=budget)
     outputs = scorer.block(slice(0, 1), slice(0, 1)).shape[-1]
     if outputs != 1:
@@ -102,7 +127,7 @@ def pair_up(
             f"{settings.owner} expects a head with one output, got {outputs}: for one of them, pass its scores to "
             "evaluate_scores"
         )
-    return AllPairs(scorer, *sides, itself=itself, halved=itself and model.symmetric, progress=progress)
+    return AllPairs(settings.owner, scorer, *sides, itself=itself, halved=itself and model.symmetric, progress=progress)
 
 
 class Units(NamedTuple):
@@ -115,10 +140,18 @@ class Units(NamedTuple):
 def score_trials(settings: Settings, scores: Any, y: Any, groups1: Any, groups2: Any) -> tuple[Trials, Units]:
     """Return scored pairs with their units."""
     owner = settings.owner
-    scores = torch.as_tensor(scores).detach()
+    given = scores.to_numpy() if hasattr(scores, "to_numpy") else scores  # a Series of pandas
+    try:
+        scores = torch.as_tensor(given, dtype=None if hasattr(given, "dtype") else torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{owner} expects scores to be numbers, one for each pair, got {type(scores).__name__}"
+        ) from None
+    if scores.is_complex():
+        raise TypeError(f"{owner} expects real scores, got {scores.dtype}")
     if scores.ndim != 1 or not len(scores):
         raise ValueError(f"{owner} expects scores of shape (B,), one for each pair, got shape {tuple(scores.shape)}")
-    scores = scores if scores.is_floating_point() else scores.float()
+    scores = scores if scores.is_floating_point() else scores.double()
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     check_finite(owner, scores=scores)
     same = check_targets(owner, torch.as_tensor(y).to(scores.device), len(scores)) == 1

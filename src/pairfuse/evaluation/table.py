@@ -1,12 +1,14 @@
 """Histograms of scores for each pair of units, from which rates and their intervals follow without another look."""
 
+import math
+
 import torch
 from torch import Generator, Tensor
+from typing_extensions import override
 
 MAX_UNITS = 100  # more identities are put into this many groups
 CELLS = 2**16  # of equal width, from which the bins are made
-MARGIN = 0.5  # of the range of a sample, on both sides of it
-SHARES = (0.4, 0.25, 0.25, 0.1)  # of the bins: negative pairs, positive pairs, decades of the FAR, equal widths
+WIDE = 50.0  # times the range of 98 % of the scores, beyond which scores are squeezed
 
 
 def number_units(units: Tensor, generator: Generator) -> tuple[Tensor, int]:
@@ -39,41 +41,79 @@ class Bins:
     """
 
     def __init__(self, scores: Tensor, positive: Tensor, most: int) -> None:
-        both = torch.cat([scores, positive])
-        low, high = both.aminmax()
-        margin = (high - low).clamp_min(high.abs() * 1e-6 + torch.finfo(both.dtype).tiny) * MARGIN
-        self._low, self._scale = low - margin, CELLS / (high - low + 2 * margin)
-        cells = [torch.bincount(self._cell(x), minlength=CELLS).double() / len(x) for x in (scores, positive)]
-        at_least = cells[0].flip(0).cumsum(0).flip(0).clamp_min(1 / (2 * len(scores)))
-        decades = at_least.log10().diff(prepend=at_least.new_zeros(1)).abs()
-        parts = [*cells, decades / decades.sum(), torch.full_like(decades, 1 / CELLS)]
-        mass = sum(share * part for share, part in zip(SHARES, parts, strict=True))
-        before = mass.cumsum(0) - mass  # type: ignore[union-attr]
-        bins = (before * most).long().clamp_max(most - 1)
-        bins = torch.unique(bins, return_inverse=True)[1]  # without empty ones
-        self._bin_of_cell = bins.int()
-        self.count = int(bins[-1]) + 1
-        first = torch.searchsorted(bins, torch.arange(self.count, device=bins.device))
-        self.lower = self._least_score(first)
+        samples = [x.sort().values for x in (scores, scores, scores, positive)]
+        tail = 10 ** torch.linspace(0, -math.log10(len(scores)), most // 5, dtype=torch.float64)
+        even = torch.linspace(0, 1, 2 * most // 5, dtype=torch.float64)
+        shares = (even, 1 - tail, tail, even[::2])  # ranks, then decades of the highest and of the lowest scores
+        places = [(x * (len(y) - 1)).long().to(y.device) for x, y in zip(shares, samples, strict=True)]
+        self.lower = torch.unique(torch.cat([y[x] for x, y in zip(places, samples, strict=True)]))
 
-    def _cell(self, scores: Tensor) -> Tensor:
-        return scores.sub(self._low).mul_(self._scale).clamp_(0, CELLS - 1).int()  # two steps: rounded alike everywhere
-
-    def _least_score(self, cells: Tensor) -> Tensor:
-        """Return the least score that falls into each cell or a later one."""
-        middle = self._low + cells / self._scale
-        reach = 8 * torch.finfo(middle.dtype).eps * (self._low.abs() + CELLS / self._scale)
-        below, reached = middle - reach, middle + reach
-        for _ in range(64):  # halve until nothing is between them
-            middle = (below + reached) / 2
-            good = self._cell(middle) >= cells
-            below, reached = torch.where(good, below, middle), torch.where(good, middle, reached)
-        return reached
+    @property
+    def count(self) -> int:
+        """The number of bins."""
+        return len(self.lower)
 
     def place(self, scores: Tensor) -> Tensor:
         """Return the bin of each score, int32."""
+        return torch.bucketize(scores, self.lower[1:], right=True, out_int32=True)
+
+
+class FastBins(Bins):
+    """The same, ten times as fast: a score is first placed in one of many cells of equal width, each within one bin.
+
+    Scores that spread over many orders of magnitude are squeezed before, so that a few large ones do not push all
+    others into one cell.
+    """
+
+    def __init__(self, scores: Tensor, positive: Tensor, most: int) -> None:
+        super().__init__(scores, positive, most)
+        both = torch.cat([scores, positive])
+        low, middle, high = (both.sort().values[int(share * (len(both) - 1))] for share in (0.01, 0.5, 0.99))
+        self._middle, self._unit = middle, (high - low).clamp_min(middle.abs() * 1e-5 + 1e-30)
+        ends = (both.aminmax().max - middle, middle - both.aminmax().min)
+        self._squeezes = bool(max(ends) > WIDE * self._unit)
+        reach = 1.0 if self._squeezes else 1.5 * float(max(ends) / self._unit)
+        self._scale = CELLS / (2 * max(reach, 1e-3))
+        cells = self._cell(self.lower).long()
+        bins = torch.searchsorted(torch.unique(cells), torch.arange(CELLS, device=cells.device), right=True) - 1
+        self._bin_of_cell = bins.clamp_min(0).int()
+        first = torch.unique(cells)
+        self.lower = self._least_score(first)
+
+    def _cell(self, scores: Tensor) -> Tensor:
+        """Return the cell of each score; every step is rounded alike everywhere, so the order stays."""
+        shifted = scores.sub(self._middle).div_(self._unit)
+        if self._squeezes:
+            shifted.clamp_(-1e30, 1e30)  # else infinity is divided by itself
+            shifted.div_(shifted.abs().add_(1.0))
+        return shifted.mul_(self._scale).add_(CELLS / 2).clamp_(0, CELLS - 1).int()
+
+    def _least_score(self, cells: Tensor) -> Tensor:
+        """Return the least score that falls into each cell or a later one."""
+        largest = torch.finfo(self.lower.dtype).max
+        below, reached = (_as_order(torch.full_like(cells, end, dtype=self.lower.dtype)) for end in (-largest, largest))
+        for _ in range(8 * self.lower.element_size()):  # halve the numbers between the two
+            middle = (below & reached) + ((below ^ reached) >> 1)  # their mean, without overflow
+            good = self._cell(_from_order(middle, self.lower.dtype)) >= cells
+            below, reached = torch.where(good, below, middle), torch.where(good, middle, reached)
+        return _from_order(reached, self.lower.dtype)
+
+    @override
+    def place(self, scores: Tensor) -> Tensor:
         bins: Tensor = self._bin_of_cell.index_select(0, self._cell(scores).flatten())
         return bins.view(scores.shape)
+
+
+def _as_order(x: Tensor) -> Tensor:
+    """Return whole numbers in the order of floats, a step for each float; in int64."""
+    bits = x.view(torch.int32 if x.element_size() == 4 else torch.int64).long()
+    return torch.where(bits < 0, bits ^ (2 ** (8 * x.element_size() - 1) - 1), bits)
+
+
+def _from_order(order: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the floats of `_as_order`."""
+    bits = torch.where(order < 0, order ^ (2 ** (8 * dtype.itemsize - 1) - 1), order)
+    return bits.to(torch.int32 if dtype.itemsize == 4 else torch.int64).view(dtype)
 
 
 class UnitTable:

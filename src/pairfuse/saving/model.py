@@ -244,6 +244,12 @@ def _load(cls: type[Any], folder: Path, given: dict[str, nn.Module]) -> Any:
     model = _build(cls, config, given, torch.get_default_device() if like is None else like.device)
     files.fill(model, files.read_tensors(weights), weights)
     model.eval()
+    own = [name for name in ("fusion", "head") if name in given]
+    if config.decision is not None and own and model.comparison != config.comparator["comparison"]:
+        raise ValueError(
+            f"{config.path} has a decision on the scores of {config.comparator['comparison']}, got "
+            f"{' and '.join(own)} that make it {model.comparison}: pass the ones of the saved model"
+        )
     if config.decision is not None:  # of the same comparison, though another version of torch may print it otherwise
         model.decision = replace(config.decision, comparison=config.decision.comparison and model.comparison)
     return model
