@@ -97,6 +97,13 @@ def test_bad_labels(function, labels, error, message):
             ValueError,
             "test_size=0.0 of 3 identities leaves none for the",
         ),
+        (
+            lambda: split_identities(LABELS, test_size=0.3, validation_size=0.5),
+            ValueError,
+            "test_size=0.3 and validation_size=0.5 of 3 identities leaves none for training",
+        ),
+        (lambda: split_identities(LABELS, validation_size=0), ValueError, "of 3 identities leaves none for validation"),
+        (lambda: split_identities(LABELS, validation_size="1"), TypeError, "validation_size to be a number, got '1'"),
         (lambda: split_identities(LABELS, test_size=2), ValueError, r"test_size to be in \[0, 1\], got 2"),
         (lambda: split_identities(LABELS, test_size="1"), TypeError, "test_size to be a number, got '1'"),
         (lambda: split_identities(LABELS, seed=0.5), TypeError, "split_identities expects seed to be an int, got 0.5"),
@@ -120,3 +127,14 @@ def test_without_scikit_learn(monkeypatch):
 def test_the_share_is_rounded_up_without_rounding_errors(count, size, due):
     """0.07 * 100 is slightly more than 7 in floating point."""
     assert len(split_identities(torch.arange(count), test_size=size)[1]) == due
+
+
+def test_three_parts():
+    """No identity and no item is in two of them, the shares are of all identities, and the test side stays."""
+    labels = torch.tensor([-1, *range(20), *range(20), *range(5)])
+    parts = split_identities(labels, test_size=0.2, validation_size=0.3, seed=4)
+    assert [len(labels[part].unique()) for part in parts] == [10, 6, 4]
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(1, len(labels)))
+    assert torch.equal(labels[torch.cat([labels[part].unique() + 1 for part in parts])].sort().values, torch.arange(20))
+    assert torch.equal(parts[2], split_identities(labels, test_size=0.2, seed=4)[1])
+    assert all(torch.equal(part, part.sort().values) for part in parts)

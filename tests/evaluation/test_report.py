@@ -65,3 +65,12 @@ def test_the_picture(report):
     assert values == pytest.approx([1, 1])
     assert probabilities.get_xlabel() == "predicted"
     matplotlib.pyplot.close(figure)
+
+
+def test_the_picture_in_a_figure_of_the_user(report):
+    """It fills a subfigure and leaves the other one alone."""
+    figure = matplotlib.pyplot.figure()
+    above, below = figure.subfigures(2, 1)
+    assert report.plot(above) is above
+    assert [len(part.axes) for part in (above, below)] == [3, 0]
+    matplotlib.pyplot.close(figure)

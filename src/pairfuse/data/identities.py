@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Generator, Tensor, distributed
@@ -13,7 +13,19 @@ from pairfuse._checks import UNLABELED, check_int, check_labels, check_share, re
 from pairfuse.data.groups import group_by_identity, own_random
 
 
-def split_identities(labels: Any, *, test_size: float = 0.3, seed: int = 0) -> tuple[Tensor, Tensor]:
+@overload
+def split_identities(labels: Any, *, test_size: float = 0.3, seed: int = 0) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def split_identities(
+    labels: Any, *, test_size: float = 0.3, validation_size: float, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+def split_identities(
+    labels: Any, *, test_size: float = 0.3, validation_size: float | None = None, seed: int = 0
+) -> tuple[Tensor, ...]:
     """Split labeled items so that no identity is on both sides, with `sklearn.model_selection.GroupShuffleSplit`.
 
     Unlabeled items, with the label -1, are on neither side. Identities with one item are split like all others, because
@@ -23,10 +35,13 @@ def split_identities(labels: Any, *, test_size: float = 0.3, seed: int = 0) -> t
         labels: The label of each item, N integers.
         test_size: Share of the *identities* that go to the test side, rounded up. The share of the items differs if the
             identities differ in size.
-        seed: The same labels, size and seed give the same split.
+        validation_size: Share of all identities for a third part, on which you choose a threshold. By default there is
+            none. The test side is the same with and without it.
+        seed: The same labels, sizes and seed give the same split.
 
     Returns:
-        The positions of the items for training and of those for the test, sorted, two int64 tensors.
+        The positions of the items for training and of those for the test, sorted, two int64 tensors. With
+            `validation_size` three: training, validation, test.
 
     Raises:
         ImportError: scikit-learn is not installed; it is in the extra `data`.
@@ -39,17 +54,27 @@ def split_identities(labels: Any, *, test_size: float = 0.3, seed: int = 0) -> t
         >>> train, test = pf.data.split_identities(labels, test_size=0.5, seed=1)
         >>> labels[train].tolist(), labels[test].tolist()
         ([5, 5], [3, 3, 8])
+        >>> parts = pf.data.split_identities(labels, test_size=0.3, validation_size=0.3, seed=1)
+        >>> [labels[part].tolist() for part in parts]
+        [[8], [5, 5], [3, 3]]
     """
-    test_size = check_share("split_identities", "test_size", test_size)
+    shares = {"test_size": check_share("split_identities", "test_size", test_size)}
+    if validation_size is not None:
+        shares["validation_size"] = check_share("split_identities", "validation_size", validation_size)
     splitters = require_package("sklearn.model_selection", "data")
-    labeled, identities, count = _labeled("split_identities", labels)
-    held_back = math.ceil(round(test_size * count, 9))  # 0.07 * 100 is slightly more than 7
-    if held_back in (0, count):
-        side = "training" if held_back else "the test"
-        raise ValueError(f"split_identities: test_size={test_size} of {count} identities leaves none for {side}")
-    splitter = splitters.GroupShuffleSplit(1, test_size=held_back, random_state=_numpy_seed("split_identities", seed))
-    ((train, test),) = splitter.split(identities, groups=identities)
-    return labeled[train], labeled[test]
+    rest, identities, count = _labeled("split_identities", labels)
+    random_state, left, parts = _numpy_seed("split_identities", seed), count, []
+    for name, share in shares.items():
+        held_back = math.ceil(round(share * count, 9))  # 0.07 * 100 is slightly more than 7
+        if not 0 < held_back < left:
+            side = "training" if held_back else "validation" if name == "validation_size" else "the test"
+            sizes = " and ".join(f"{name}={share}" for name, share in shares.items())
+            raise ValueError(f"split_identities: {sizes} of {count} identities leaves none for {side}")
+        splitter = splitters.GroupShuffleSplit(1, test_size=held_back, random_state=random_state)
+        ((others, held),) = splitter.split(identities, groups=identities)
+        parts.append(rest[held])
+        rest, identities, left = rest[others], identities[others], left - held_back
+    return (rest, *reversed(parts))
 
 
 def identity_folds(labels: Any, *, folds: int = 5, seed: int = 0) -> list[tuple[Tensor, Tensor]]:

@@ -11,14 +11,18 @@ from pairfuse.evaluation.curve import Curve, Sample
 from pairfuse.evaluation.probabilities import in_bins, weighted_mean
 
 POINTS = 2000  # of a curve
-TICKS = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+TICKS = (1e-8, 1e-6, 1e-4, 1e-2, 0.1, 0.5, 0.9, 0.99)  # far enough apart for their labels
 NEGATIVE, POSITIVE = "#c0392b", "#1f6fb2"
 
 
-def draw_report(curve: Curve, calibration: Calibration, thresholds: dict[float, float], eer_threshold: float) -> Any:
+def draw_report(
+    curve: Curve, calibration: Calibration, thresholds: dict[float, float], eer_threshold: float, figure: Any = None
+) -> Any:
     """Return a figure of three panels: the DET curve, the scores, and the reliability of the probabilities."""
-    pyplot: Any = require_package("matplotlib.pyplot", "examples")
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    if figure is None:
+        pyplot: Any = require_package("matplotlib.pyplot", "examples")
+        figure = pyplot.figure(figsize=(13, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
     draw_det(axes[0], curve, thresholds)
     draw_scores(axes[1], curve, {**{f"FAR {far:g}": t for far, t in thresholds.items()}, "EER": eer_threshold})
     draw_reliability(axes[2], curve, calibration)
@@ -68,7 +72,7 @@ def draw_scores(axis: Any, curve: Curve, thresholds: dict[str, float]) -> None:
         axis.axvline(threshold, color="black", linewidth=1, linestyle=":")
         axis.text(threshold, top * (0.98 - 0.07 * place), f" {name}", fontsize="small", va="top")
     axis.set(title="scores", xlabel="score", ylabel="share of the pairs of a kind")
-    axis.legend(loc="center right", fontsize="small")
+    axis.legend(loc="best", fontsize="small")
 
 
 def draw_reliability(axis: Any, curve: Curve, calibration: Calibration) -> None:

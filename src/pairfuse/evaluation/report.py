@@ -243,16 +243,19 @@ class Report:
             return Point(self._curve.just_above(self._curve.thresholds[1]), 0.0, 0.0)
         return self._curve.at(self._curve.between(float(self._curve.thresholds[corner])))
 
-    def plot(self) -> Any:
+    def plot(self, figure: Any = None) -> Any:
         """Draw three panels: the DET curve, the scores with the thresholds, and the reliability of the probabilities.
 
+        Args:
+            figure: A figure or a subfigure of matplotlib to draw in. By default a new one.
+
         Returns:
-            A figure of matplotlib.
+            The figure.
 
         Raises:
             ImportError: matplotlib is not installed; it is in the extra `examples`.
         """
-        return draw_report(self._curve, self._calibration, self.thresholds, self.eer_threshold)
+        return draw_report(self._curve, self._calibration, self.thresholds, self.eer_threshold, figure)
 
     def __str__(self) -> str:
         """Return a table for people."""
