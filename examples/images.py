@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import torch
@@ -49,7 +49,7 @@ def train(images: Tensor, digits: Tensor, epochs: int) -> pf.SiameseComparator:
     loader = DataLoader(TensorDataset(x, classes), batch_sampler=batches)
     loss_function = pf.losses.AllPairsLoss(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for epoch in tqdm(range(epochs), desc=f"training on {digits.unique().tolist()}"):
+    for epoch in tqdm(range(epochs), desc=f"training on {torch.unique(digits).tolist()}"):
         batches.set_epoch(epoch)
         for x, labels in loader:
             loss = loss_function(model.encode(x), labels)
@@ -63,7 +63,7 @@ def draw(report: pf.evaluation.Report, model: pf.SiameseComparator, pairs: DataL
     """Draw the report, and below it twelve pairs with their answers, in red if they are wrong."""
     x1, x2, y = next(iter(pairs))
     figure = plt.figure(figsize=(13, 7.5), layout="constrained")
-    above, below = figure.subfigures(2, 1)
+    above, below = cast(Any, figure.subfigures(2, 1))
     report.plot(above)
     for axis, *pair, truth, same in zip(below.subplots(2, 6).flat, x1, x2, y == 1, model.same(x1, x2), strict=True):
         axis.imshow(torch.cat(pair, 2)[0].numpy(), cmap="gray_r")
@@ -79,7 +79,7 @@ def answer(path: str, count: int) -> None:
     model = pf.SiameseComparator.from_pretrained(path)
     images, digits = load(count)
     new = split(digits, seed=0)[2]
-    one, other = (images[new][digits[new] == digit] for digit in digits[new].unique()[:2])
+    one, other = (images[new][digits[new] == digit] for digit in torch.unique(digits[new])[:2])
     print(f"In a new process: of one digit  {model.same(one[:5], one[5:10]).tolist()}")
     print(f"                  of two digits {model.same(one[:5], other[:5]).tolist()}")
 
@@ -93,7 +93,7 @@ def run(images: Tensor, digits: Tensor, seed: int, epochs: int) -> tuple[pf.Siam
     if seed == 0:
         print(f"{report}\n\n{model.decision}\n")
     far, tar = pf.evaluate(model, images[test], digits[test]).at(model.decision.threshold)
-    chosen, new = (digits[part].unique().tolist() for part in (validation, test))
+    chosen, new = (torch.unique(digits[part]).tolist() for part in (validation, test))
     rates = f"FAR {model.decision.far.value:.3f}, on {new}: FAR {far.value:.3f}, TAR {tar.value:.2f}"
     print(f"chosen on {chosen}: {rates}", flush=True)
     return model, report

