@@ -74,7 +74,7 @@ def draw(report: pf.evaluation.Report, model: pf.SiameseComparator, pairs: DataL
     report.plot(above)
     for axis, *pair, truth, same in zip(below.subplots(2, 4).flat, x1, x2, y == 1, model.same(x1, x2), strict=True):
         for sound, sign in zip(pair, (1, -1), strict=True):
-            axis.bar(range(1, 151), sign * torch.fft.rfft(sound[0]).abs()[1:151], width=1)
+            axis.bar(range(1, 151), (sign * torch.fft.rfft(sound[0]).abs()[1:151]).numpy(), width=1)
         words = ["same" if x else "different" for x in (truth, same)]
         axis.set_title(f"{words[0]}, called {words[1]}", color="black" if truth == same else "tab:red")
         axis.axis("off")

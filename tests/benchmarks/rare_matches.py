@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pairfuse as pf
-from examples.texts import load
+from examples import texts as example
 
 SEED, STEPS, WIDTH = 0, 1000, 256
 Sides = tuple[Tensor, Tensor]
 
 
-def embed(texts: list[list[str]], training: Tensor) -> Sides:
+def count_ngrams(texts: list[list[str]], training: Tensor) -> Sides:
     """Character n-grams of both tables `(5000, 256)`, weighted and reduced as the training records ask for."""
     weigh = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3), min_df=2, sublinear_tf=True)
     reduce = TruncatedSVD(WIDTH, random_state=SEED)
@@ -81,22 +81,29 @@ def evaluate(model: pf.SiameseComparator, left: Tensor, right: Tensor) -> pf.eva
 
 
 def main() -> None:
-    texts = load(5000)
-    people = torch.arange(5000)
+    texts, people = example.load(5000), torch.arange(5000)
     training, validation, test = pf.data.split_identities(people, test_size=0.49, validation_size=0.2, seed=SEED)
-    left, right = embed(texts, training)
+    sentences, ngrams = tuple(example.embed(table) for table in texts), count_ngrams(texts, training)
+    frozen = pf.SiameseComparator(nn.Identity(), embedding_dim=384)
+    train_on_pairs(frozen, random_pairs(*(x[training] for x in sentences)))
+    left, right = (x[training] for x in ngrams)
     half, hard, all_pairs = build("symmetric"), build("symmetric"), build("cosine")
-    train_on_pairs(half, random_pairs(left[training], right[training]))
+    train_on_pairs(half, random_pairs(left, right))
     hard.load_state_dict(half.state_dict())
-    train_on_pairs(hard, hard_pairs(half, left[training], right[training]))
-    train_on_all_pairs(all_pairs, left[training], right[training])
+    train_on_pairs(hard, hard_pairs(half, left, right))
+    train_on_all_pairs(all_pairs, left, right)
 
     prior = 1 / len(test)
     print("| training | AUC | called the same if | pairs | of them right | matches found | false matches expected |")
     print("|---|---|---|---|---|---|---|")
-    models = {"half-positive pairs": half, "then hard negatives": hard, "all pairs of a batch": all_pairs}
-    for name, model in models.items():
-        report, tested = (evaluate(model, left[part], right[part]) for part in (validation, test))
+    models = {
+        "frozen sentence embeddings, half-positive pairs": (frozen, sentences),
+        "n-grams, half-positive pairs": (half, ngrams),
+        "n-grams, then hard negatives": (hard, ngrams),
+        "n-grams, all pairs of batches": (all_pairs, ngrams),
+    }
+    for name, (model, sides) in models.items():
+        report, tested = (evaluate(model, *(x[part] for x in sides)) for part in (validation, test))
         precise = report.decide(precision=0.95, prior=prior)
         decision = report.decide(far=1e-4, prior=prior)
         platt = decision.calibration
