@@ -36,11 +36,10 @@ class Decider(nn.Module):
 
     Examples:
         >>> import torch, pairfuse as pf
-        >>> from pairfuse.decisions import Decision, Estimate, Platt
         >>> model = pf.SiameseComparator(torch.nn.Linear(8, 4), "abs-diff")
-        >>> model.decision = Decision(0.5, {"far": 0.01}, Estimate(0.01), Estimate(0.9), Platt(1.0, 0.0))
-        >>> x = torch.randn(2, 8)
-        >>> probability, same = model.decider()(x, x)
+        >>> items, labels = torch.randn(30, 8).repeat(2, 1), torch.arange(60) % 30  # every item twice
+        >>> model.decision = pf.evaluate(model, items, labels).decide(far=0.05)
+        >>> probability, same = model.decider()(items[:2], items[30:32])
         >>> same
         tensor([True, True])
     """

@@ -27,12 +27,22 @@ COMPILES = "compile=True"
         if "```python" in text and page != HOW_TO
     ],
 )
-def test_code_blocks(page, registry_restored, monkeypatch, request):
+def test_code_blocks(page, registry_restored, monkeypatch, request, tmp_path):
     """The blocks of a page run in order, in one namespace, as a reader would type them."""
     if COMPILES in page.read_text():
         request.getfixturevalue("compiler")
     monkeypatch.setattr("oracles.ORACLES", dict(oracles.ORACLES))
+    monkeypatch.chdir(tmp_path)  # where a page saves something
     run_page(page)
+
+
+@pytest.mark.parametrize("page", ["series", "texts", "images"])
+def test_from_labels_to_a_loaded_decision_takes_less_than_forty_lines(page):
+    """All code of a tutorial of a domain, imports and printing included, without blank lines."""
+    text = (ROOT / "docs" / f"decide-{page}.md").read_text()
+    code = "".join(block["code"] for block in BLOCK.finditer(text))
+    assert len([line for line in code.splitlines() if line.strip()]) < 40
+    assert page == "images" or "from_pretrained(" in code
 
 
 def test_no_block_is_overlooked():
