@@ -25,7 +25,9 @@ def load(name):
     return module
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "series" else [pytest.mark.slow]) for name in SMALL]
+)
 def test_from_labels_to_a_new_process(name, tmp_path, capfd):
     """Report, decision, its check on other identities, the picture, and answers of a process that loads the model."""
     plot = tmp_path / "picture.png"
