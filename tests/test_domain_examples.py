@@ -8,7 +8,7 @@ pytest.importorskip("matplotlib").use("Agg")
 pytest.importorskip("tqdm")
 
 SMALL = {
-    "images": ["--images", "500", "--epochs", "1", "--splits", "1"],
+    "images": ["--images", "1500", "--epochs", "1", "--splits", "1"],
     "texts": ["--people", "210", "--epochs", "2", "--far", "0.01"],
     "series": ["--machines", "40", "--epochs", "1"],
 }

@@ -51,7 +51,7 @@ def count(name, identities, runs):
     everyone = pf.evaluate(model, *draw(POPULATION, noise, differs, generator), far=(1e-3, *FARS), resamples=20)
     thresholds = everyone.thresholds
     truth = {name: estimate.value for name, estimate in figures(everyone, thresholds).items()}
-    held = Counter()
+    held, decided, kept = Counter(), 0, 0
     for seed in range(runs):
         generator = Generator().manual_seed(seed + 1)
         report = pf.evaluate(model, *draw(identities, noise, differs, generator), far=FARS, seed=seed)
@@ -59,9 +59,14 @@ def count(name, identities, runs):
             held[key] += estimate.low <= truth[key] <= estimate.high
         decision = report.decide(far=0.01)
         held["decided FAR 0.01, upper end"] += everyone.at(decision.threshold)[0].value <= decision.far.high
-        sure = report.decide(far=0.05, sure=True)
-        held["surely decided FAR 0.05"] += everyone.at(sure.threshold)[0].value <= 0.05
-    return {key: count / runs for key, count in held.items()}
+        try:
+            sure = report.decide(far=0.05, sure=True)
+        except ValueError:  # too few identities for any threshold
+            continue
+        decided += 1
+        kept += everyone.at(sure.threshold)[0].value <= 0.05
+    shares = {key: count / runs for key, count in held.items()}
+    return shares | {"surely decided FAR 0.05": kept / max(1, decided)}
 
 
 def main():
