@@ -1,0 +1,5 @@
+"""Solving: the statistics of all pairs from sums over items, and heads that are solved from them."""
+
+from pairfuse.solving.moments import PairMoments, Statistics, pair_moments
+
+__all__ = ["PairMoments", "Statistics", "pair_moments"]
