@@ -12,6 +12,7 @@ from pairfuse._deciding import Deciding
 from pairfuse._deploying import Deploying
 from pairfuse._layers import has_altered_output
 from pairfuse._modes import eval_mode
+from pairfuse._solving import Solving
 from pairfuse._starting import StartableHead
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.gallery import Gallery, as_gallery, as_queries, count, encode_items, make_scorer, squeeze_single_output
@@ -29,7 +30,7 @@ from pairfuse.saving import Savable
 from pairfuse.scoring import MAX_BYTES, InnerProductForm, ScoreBlock, TopK, inner_product_form
 
 
-class SiameseComparator(StartableHead, Deciding, Savable, Deploying):
+class SiameseComparator(StartableHead, Solving, Deciding, Savable, Deploying):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and
