@@ -13,8 +13,8 @@ from pairfuse.solving.held_out import HeldOut, Placements
 class Solution(Protocol):
     """Scores of pairs, for several shrinkages."""
 
-    def scores(self, rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """Return the scores of pairs of embeddings `(n, D)`, given their places: `(P, L)`."""
+    def scores(self, pairs: Any) -> Tensor:
+        """Return the scores `(P, L)` of pairs as `Method.prepare` returns them."""
         ...
 
 
@@ -23,9 +23,14 @@ class Method(Protocol):
 
     name: str
     shrinkages: list[float]
+    features: int
 
     def read(self, embeddings: Tensor, labels: Tensor) -> Any:
         """Return the sums over a set of whole identities."""
+        ...
+
+    def prepare(self, rows: Tensor, left: Tensor, right: Tensor) -> Any:
+        """Return pairs of embeddings `(n, D)`, given their places, in the form that solutions score."""
         ...
 
     def solve(self, sums: Any, shrinkages: list[float]) -> Any:
@@ -42,11 +47,11 @@ class Method(Protocol):
 
 
 class Fold(NamedTuple):
-    """A part of the identities: their sums, pairs of their items, and the embeddings of these items."""
+    """A part of the identities: their sums, and pairs of their items."""
 
     sums: Any
     held: HeldOut
-    rows: Tensor
+    pairs: Any
 
 
 class Choice(NamedTuple):
@@ -93,8 +98,8 @@ def choose(
     placements, scores, trains = Placements(), [], []
     for k, fold in enumerate(folds):
         train = total([other.sums for m, other in enumerate(folds) if m != k])
-        solutions = [method.solve(train, shrinkages), *_unlearned(method, fold.rows)]
-        found = torch.cat([_scores(x, fold) for x in solutions], 1)
+        solutions = [method.solve(train, shrinkages), *_unlearned(method)]
+        found = torch.cat([x.scores(fold.pairs) for x in solutions], 1)
         placements.add(found, fold.held)
         scores.append(found)
         trains.append(train)
@@ -108,7 +113,7 @@ def choose(
     final = []
     for fold, train, found in zip(folds, trains, scores, strict=True):
         refined = place < len(shrinkages) and hasattr(method, "generator")
-        final.append(_scores(method.refine(train, shrinkages[place]), fold)[:, 0] if refined else found[:, place])
+        final.append(method.refine(train, shrinkages[place]).scores(fold.pairs)[:, 0] if refined else found[:, place])
     kinds = [[x[: fold.held.same] for x, fold in zip(final, folds, strict=True)]]
     kinds.append([x[fold.held.same :] for x, fold in zip(final, folds, strict=True)])
     return Choice(place, auc.tolist(), gain_error, *fit_platt(*(torch.cat(x) for x in kinds)))
@@ -116,16 +121,11 @@ def choose(
 
 def scored(solution: Solution, fold: Fold) -> tuple[Tensor, Tensor]:
     """Return the scores of the first shrinkage, of same and of different pairs."""
-    found = _scores(solution, fold)[:, 0]
+    found = solution.scores(fold.pairs)[:, 0]
     return found[: fold.held.same], found[fold.held.same :]
 
 
-def _scores(solution: Solution, fold: Fold) -> Tensor:
-    at = [x.to(fold.rows.device) for x in (fold.held.left, fold.held.right)]
-    return solution.scores(fold.rows, *at)
-
-
-def _unlearned(method: Method, rows: Tensor) -> list[Solution]:
+def _unlearned(method: Method) -> list[Solution]:
     """Return the fusion as it is built, if this is not the last shrinkage."""
-    make: Callable[[int], Solution] | None = getattr(method, "unlearned", None)
-    return [] if make is None else [make(rows.shape[1])]
+    make: Callable[[], Solution] | None = getattr(method, "unlearned", None)
+    return [] if make is None else [make()]

@@ -11,11 +11,12 @@ from pairfuse._checks import UNLABELED
 from pairfuse.fusions import Fusion
 from pairfuse.solving.calibrating import fit_platt
 from pairfuse.solving.held_out import draw_different
-from pairfuse.solving.linear import SHRINKAGES, Directions, Fisher
+from pairfuse.solving.linear import SHRINKAGES, Directions, Fisher, pair_features
 from pairfuse.solving.moments import Statistics
 from pairfuse.solving.sums import pairs_within
 
-PAIRS = 4096  # fused at a time
+PAIRS = 4096  # whose products are added at a time
+READ = 4096  # pairs whose embeddings are read at a time
 MAX_NUMBERS = 2**27  # features of all drawn pairs, in float32
 STEPS = 60
 
@@ -57,6 +58,7 @@ class DrawnPairsMethod:
     ) -> None:
         self.fusion = copy.deepcopy(fusion).double().eval().requires_grad_(False)
         self.prior, self.scale = prior, scale
+        self.features = fusion.out_features
         self.generator, self.pairs_per_item = generator, pairs_per_item
 
     def read(self, embeddings: Tensor, labels: Tensor) -> Drawn:
@@ -74,11 +76,17 @@ class DrawnPairsMethod:
         k, m = draw_different(sizes, max(len(i), 1), self.generator)
         return Drawn(self._features(embeddings, order[i], order[j]), self._features(embeddings, order[k], order[m]))
 
+    def prepare(self, rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Return what `Directions.scores` takes for pairs of embeddings `(n, D)`, given their places."""
+        return pair_features(self.fusion, rows * self.scale, left, right)
+
     def _features(self, embeddings: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        places = torch.arange(len(left), device=embeddings.device)
         found = []
-        for i, j in zip(left.split(PAIRS), right.split(PAIRS), strict=True):
-            u, v = (embeddings[x.to(embeddings.device)].double() * self.scale for x in (i, j))
-            found.append(self.fusion(u, v).float())
+        for some in places.split(READ):
+            at = torch.cat([left[some.cpu()], right[some.cpu()]]).to(embeddings.device)
+            rows = embeddings[at].double() * self.scale
+            found.append(pair_features(self.fusion, rows, places[: len(some)], places[: len(some)] + len(some)))
         return torch.cat(found)
 
     def problem(self, drawn: Drawn) -> Fisher:
@@ -96,7 +104,7 @@ class DrawnPairsMethod:
 
     def solve(self, drawn: Drawn, shrinkages: list[float]) -> Directions:
         """Return the least-squares solution for each shrinkage."""
-        return self.problem(drawn).directions(shrinkages, self.fusion, self.scale)
+        return self.problem(drawn).directions(shrinkages)
 
     def condition(self, drawn: Drawn, shrinkage: float) -> float:
         """Return the condition of the linear system."""
@@ -108,7 +116,7 @@ class DrawnPairsMethod:
         start = problem.direction(shrinkage)
         if shrinkage < 1:
             start = fit_logistic(drawn, problem, start, shrinkage / (1 - shrinkage))
-        return Directions(start[None], (start @ problem.middle)[None], self.fusion, self.scale)
+        return Directions(start[None], (start @ problem.middle)[None])
 
 
 def fit_logistic(drawn: Drawn, problem: Fisher, start: Tensor, strength: float) -> Tensor:

@@ -8,9 +8,11 @@ from torch import Generator, Tensor
 from pairfuse._checks import UNLABELED
 from pairfuse.solving.sums import pairs_within
 
-ITEMS = 2048  # of a fold whose pairs are scored
+ITEMS = 1024  # of a fold whose pairs are scored
 ITEMS_EACH = 128  # of an identity
 PAIRS = 10_000  # of each kind and fold
+LEAST_DIFFERENT = 4000  # pairs, if there are fewer same ones
+NUMBERS = 2**23  # features of the pairs of each kind and fold
 
 
 def fold_of_items(labels: Tensor, folds: int, seed: int) -> Tensor | None:
@@ -51,15 +53,16 @@ class HeldOut(NamedTuple):
     units: Tensor
 
 
-def draw_held_out(labels: Tensor, inside: Tensor, generator: Generator, *, pairs: int = PAIRS) -> HeldOut:
-    """Draw pairs of some of the items: all same pairs or as many as allowed, and as many different ones as allowed.
+def draw_held_out(labels: Tensor, inside: Tensor, generator: Generator, features: int) -> HeldOut:
+    """Draw pairs of some of the items: all same pairs or as many as allowed, and about as many different ones.
 
     Args:
         labels: The label of each item `(N,)`.
         inside: True for the items that may be drawn `(N,)`. Two identities at least, one of them with two items.
         generator: Draws them.
-        pairs: The largest number of pairs of each kind.
+        features: Number of features, which limits the number of pairs.
     """
+    pairs = max(1000, min(PAIRS, NUMBERS // features))
     positions = inside.nonzero()[:, 0]
     _, identity, sizes = labels[positions].unique(return_inverse=True, return_counts=True)
     positions = positions[torch.randperm(len(positions), generator=generator)]
@@ -79,7 +82,7 @@ def draw_held_out(labels: Tensor, inside: Tensor, generator: Generator, *, pairs
     if len(i) > pairs:
         some = torch.randperm(len(i), generator=generator)[:pairs]
         i, j = i[some], j[some]
-    k, m = draw_different(kept, pairs, generator)
+    k, m = draw_different(kept, min(pairs, max(len(i), LEAST_DIFFERENT)), generator)
     left = torch.cat([i, k])
     return HeldOut(positions, left, torch.cat([j, m]), len(i), numbers[left])
 

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from pairfuse.fusions import Fusion, Stack
 from pairfuse.fusions.base import computes_as
-from pairfuse.solving.moments import PairMoments, Statistics, pair_moments
+from pairfuse.solving.moments import PairMoments, Statistics, moments_of_set
+from pairfuse.solving.same_pairs import LabeledSide
 from pairfuse.solving.terms import TermPlan
 
 FLOOR = 1e-9  # added to the diagonal, as a share of it
-PAIRS = 4096  # fused at a time
+PAIRS = 1024  # fused at a time
 SHRINKAGES = (0.001, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 1.0)
 
 
@@ -21,20 +22,20 @@ class Directions(NamedTuple):
     Attributes:
         weights: `(L, F)`.
         offsets: The score half-way between same and different pairs `(L,)`.
-        fusion: The fusion in float64.
-        scale: The embeddings are multiplied by it.
     """
 
     weights: Tensor
     offsets: Tensor
-    fusion: Fusion
-    scale: float
 
-    def scores(self, rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """Return the scores of pairs of embeddings `(n, D)`, given their places: `(P, L)`."""
-        rows = rows * self.scale
-        parts = zip(left.split(PAIRS), right.split(PAIRS), strict=True)
-        return torch.cat([self.fusion(rows[i], rows[j]) @ self.weights.mT for i, j in parts]) - self.offsets
+    def scores(self, features: Tensor) -> Tensor:
+        """Return the scores of pairs `(P, L)`, given their features `(P, F)`."""
+        return (features @ self.weights.to(features).mT).double() - self.offsets
+
+
+def pair_features(fusion: Fusion, rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Return the features of pairs of rows `(n, D)`, given their places: `(P, F)` in float32."""
+    parts = zip(left.split(PAIRS), right.split(PAIRS), strict=True)
+    return torch.cat([fusion(rows[i], rows[j]).float() for i, j in parts])
 
 
 def start_directions(fusion: Fusion, gaps: Tensor, spreads: Tensor) -> Tensor:
@@ -117,10 +118,10 @@ class Fisher:
         values = torch.linalg.eigvalsh(self.matrix(shrinkage) * unit * unit[:, None])
         return float(values[-1] / values[0].clamp_min(torch.finfo(values.dtype).tiny))
 
-    def directions(self, shrinkages: list[float], fusion: Fusion, scale: float) -> Directions:
+    def directions(self, shrinkages: list[float]) -> Directions:
         """Return the solution for each shrinkage."""
         weights = torch.stack([self.direction(shrinkage) for shrinkage in shrinkages])
-        return Directions(weights, weights @ self.middle, fusion, scale)
+        return Directions(weights, weights @ self.middle)
 
 
 class MomentMethod:
@@ -139,10 +140,15 @@ class MomentMethod:
     def __init__(self, fusion: Fusion, prior: float, scale: float, origin: Tensor) -> None:
         self.plan = TermPlan(fusion, origin)
         self.prior, self.scale = prior, scale
+        self.features = fusion.out_features
 
     def read(self, embeddings: Tensor, labels: Tensor) -> PairMoments:
         """Return the moments of a set of whole identities."""
-        return pair_moments(self.plan.fusion, embeddings, labels, scale=self.scale, plan=self.plan)
+        return moments_of_set(self.plan, LabeledSide(embeddings, labels, self.scale))
+
+    def prepare(self, rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Return what `Directions.scores` takes for pairs of embeddings `(n, D)`, given their places."""
+        return pair_features(self.plan.fusion, rows * self.scale, left, right)
 
     def problem(self, moments: PairMoments) -> Fisher:
         """Return the least-squares problem."""
@@ -150,7 +156,7 @@ class MomentMethod:
 
     def solve(self, moments: PairMoments, shrinkages: list[float]) -> Directions:
         """Return the solution for each shrinkage."""
-        return self.problem(moments).directions(shrinkages, self.plan.fusion, self.scale)
+        return self.problem(moments).directions(shrinkages)
 
     def condition(self, moments: PairMoments, shrinkage: float) -> float:
         """Return the condition of the linear system."""

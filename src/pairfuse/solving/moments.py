@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed
 
+from pairfuse._checks import check_finite, check_labels, check_tensor
 from pairfuse.fusions import Fusion
 from pairfuse.solving.same_pairs import LabeledSide, same_of_two_sets, sums_of_set, sums_of_side
 from pairfuse.solving.sums import Sums
@@ -163,12 +164,29 @@ def pair_moments(
             f"pair_moments expects two sets of embeddings for {type(fusion).__name__}({fusion.in_features}, "
             f"in2_features={fusion.in2_features}), got one"
         )
-    left = LabeledSide("u", u, labels, fusion.in_features, scale)
-    right = None if v is None else LabeledSide("v", v, labels2, fusion.in2_features, scale)
+    left = _checked("u", u, labels, fusion.in_features, scale)
+    right = None if v is None else _checked("v", v, labels2, fusion.in2_features, scale)
     if plan is None:
         one_width = right is None or fusion.in_features == fusion.in2_features
         plan = TermPlan(fusion, left.some().mean(0) if origin is None and one_width and len(left) else origin)
     if right is None:
-        return PairMoments(plan, *sums_of_set(plan, left))
+        return moments_of_set(plan, left)
     sums = sums_of_side(plan, left, "left"), sums_of_side(plan, right, "right")
     return PairMoments(plan, *sums, same_of_two_sets(plan, left, right), Sums.zero(plan.features, plan.mix))
+
+
+def moments_of_set(plan: TermPlan, side: LabeledSide) -> PairMoments:
+    """Return the moments of the pairs of a set with itself, without checks."""
+    return PairMoments(plan, *sums_of_set(plan, side))
+
+
+def _checked(name: str, embeddings: Any, labels: Any, width: int, scale: float | Tensor) -> LabeledSide:
+    check_tensor("pair_moments", name, embeddings)
+    if embeddings.ndim != 2 or embeddings.shape[1] != width or not embeddings.is_floating_point():
+        raise ValueError(
+            f"pair_moments expects floating-point {name} of shape (N, {width}), got {embeddings.dtype} of shape "
+            f"{tuple(embeddings.shape)}"
+        )
+    labels = check_labels("pair_moments", labels, len(embeddings))
+    check_finite("pair_moments", **{name: embeddings})
+    return LabeledSide(embeddings, labels, scale)

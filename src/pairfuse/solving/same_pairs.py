@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairfuse._checks import UNLABELED, check_finite, check_labels, check_tensor
+from pairfuse._checks import UNLABELED
 from pairfuse.solving.sums import BLOCK, Sums, pairs_within, whole_batches
 from pairfuse.solving.terms import Side, TermPlan
 
-CHUNK = 4096  # rows at a time
+CHUNK = 2048  # rows at a time
 TILE = 2**18  # numbers of the Gram matrices of some identities, so that they fit the cache of a CPU
 OVERHEAD = 24  # items whose products take as long as adding up the Gram matrix of an identity
 
@@ -18,10 +18,8 @@ class LabeledSide:
     """Labeled embeddings, sorted by the size of their identity. Rows are converted to float64 when they are needed.
 
     Args:
-        name: The argument, for errors.
         embeddings: `(N, D)`.
-        labels: N integers; -1 means unlabeled and is left out.
-        width: D.
+        labels: `(N,)`; -1 means unlabeled and is left out.
         scale: The rows are multiplied by it.
 
     Attributes:
@@ -31,15 +29,7 @@ class LabeledSide:
         starts: Where each identity starts in `order` `(C,)`.
     """
 
-    def __init__(self, name: str, embeddings: Any, labels: Any, width: int, scale: float | Tensor) -> None:
-        check_tensor("pair_moments", name, embeddings)
-        if embeddings.ndim != 2 or embeddings.shape[1] != width or not embeddings.is_floating_point():
-            raise ValueError(
-                f"pair_moments expects floating-point {name} of shape (N, {width}), got {embeddings.dtype} of shape "
-                f"{tuple(embeddings.shape)}"
-            )
-        labels = check_labels("pair_moments", labels, len(embeddings))
-        check_finite("pair_moments", **{name: embeddings})
+    def __init__(self, embeddings: Tensor, labels: Tensor, scale: float | Tensor = 1.0) -> None:
         labeled = (labels != UNLABELED).nonzero()[:, 0]
         values, identity, sizes = labels[labeled].unique(return_inverse=True, return_counts=True)
         by_size = sizes.argsort(stable=True)

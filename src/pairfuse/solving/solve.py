@@ -100,15 +100,19 @@ def read_folds(
 ) -> list[Fold]:
     """Return the folds. Every item is read once."""
     count = int(fold.max()) + 1
-    held = [draw_held_out(labels, fold == k, generator) for k in range(count)]
+    held = [draw_held_out(labels, fold == k, generator, 1 if isinstance(method, TwoCovarianceMethod) else method.features) for k in range(count)]
     for pairs in held:
         source.keep(pairs.items)
     sums = [total([method.read(*part) for part in source.parts(fold == k)]) for k in range(count)]
-    return [Fold(*x) for x in zip(sums, held, (source.rows(x.items) for x in held), strict=True)]
+    found = []
+    for part, pairs in zip(sums, held, strict=True):
+        rows = source.rows(pairs.items)
+        found.append(Fold(part, pairs, method.prepare(rows, pairs.left.to(rows.device), pairs.right.to(rows.device))))
+    return found
 
 
 def solve(
-    method: Method, folds: list[Fold], shrinkage: float | None, width: int, *, calibrated: bool = True
+    method: Method, folds: list[Fold], shrinkage: float | None, *, calibrated: bool = True
 ) -> Solved:
     """Solve with the shrinkage that held-out identities choose, or a given one.
 
@@ -116,7 +120,6 @@ def solve(
         method: How to solve.
         folds: The folds; a single one if there are too few identities to hold some out.
         shrinkage: None stands for "auto".
-        width: Width D of the embeddings.
         calibrated: If False, the scores are left as they are.
     """
     sums = total([fold.sums for fold in folds])
@@ -129,7 +132,7 @@ def solve(
     make: Any = getattr(method, "unlearned", None)
     kept = make is not None and (place == len(tried) or (choice is None and shrinkage is None))
     chosen = 1.0 if kept else tried[place]
-    solution = make(width) if kept else method.refine(sums, chosen)
+    solution = make() if kept else method.refine(sums, chosen)
     slope, intercept = (1.0, 0.0) if choice is None else (choice.slope, choice.intercept)
     if calibrated and (choice is None or slope <= 0):
         kinds = [torch.cat(x) for x in zip(*(scored(solution, fold) for fold in folds), strict=True)]
@@ -209,7 +212,6 @@ def solve_model(
     some = source.peek()
     if bool((some == some[:1]).all()):
         raise ValueError(f"{owner} expects embeddings that differ, got equal ones: the encoder may have collapsed")
-    width = some.shape[1]
     scale = torch.ones((), dtype=torch.float64)
     if model.embedding_scale is not None:
         scale = scale_of(owner, model, some, some)
@@ -217,7 +219,7 @@ def solve_model(
     items = int(sizes.sum())
     method = method_for(model.fusion, same_prior, float(scale), some, items, generator, pairs=None)
     parts = read_folds(method, source, labels, fold, generator)
-    solved = solve(method, parts, wanted, width)
+    solved = solve(method, parts, wanted)
     write_solution(model, solved, scale, same_prior)
     return _report(model, method, solved, parts, sizes, same_prior, held_out)
 
@@ -228,7 +230,7 @@ def _report(
     same = int((sizes * (sizes - 1)).sum()) // 2
     items = int(sizes.sum())
     quadratic = isinstance(method, TwoCovarianceMethod)
-    features = parts[0].rows.shape[1] if quadratic else model.fusion.out_features
+    features = method.features
     choice = solved.choice
     name = type(model.fusion).__name__
     remarks = []

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pairfuse._checks import UNLABELED
 
-CHUNK = 8192  # items at a time
+CHUNK = 2048  # items or pairs at a time
 LEAST_SHARE = 1e-6  # of the largest variance between identities that the others have at least
 SHRINKAGES = (0.001, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.95, 1.0)
 
@@ -69,17 +69,24 @@ class Forms(NamedTuple):
     constants: Tensor
     scale: float
 
-    def scores(self, rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """Return the scores of pairs of rows `(n, D)`, given their places `(P, L)`."""
+    def scores(self, pairs: "Pairs") -> Tensor:
+        """Return the scores of pairs `(P, L)`."""
         found = []
         for p, q, center, constant in zip(self.p, self.q, self.centers, self.constants, strict=True):
-            x = rows * self.scale - center
-            own = ((x @ q) * x).sum(1) / 2
-            mixed = torch.cat(
-                [(a * b).sum(1) for a, b in zip((x @ p)[left].split(CHUNK), x[right].split(CHUNK), strict=True)]
-            )
-            found.append(mixed + own[left] + own[right] + constant)
+            x = pairs.rows * self.scale - center.to(pairs.rows)
+            mixed, own = x @ p.to(x), ((x @ q.to(x)) * x).sum(1) / 2
+            parts = zip(pairs.left.split(CHUNK), pairs.right.split(CHUNK), strict=True)
+            score = torch.cat([torch.linalg.vecdot(mixed[i], x[j]) + own[i] + own[j] for i, j in parts])
+            found.append(score.double() + constant)
         return torch.stack(found, 1)
+
+
+class Pairs(NamedTuple):
+    """Pairs of some embeddings `(n, D)`, given their places."""
+
+    rows: Tensor
+    left: Tensor
+    right: Tensor
 
 
 def log_likelihood_ratio(within: Tensor, between: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,6 +129,7 @@ class TwoCovarianceMethod:
 
     def __init__(self, scale: float, origin: Tensor) -> None:
         self.scale, self.origin = scale, origin
+        self.features = len(origin)
 
     def read(self, embeddings: Tensor, labels: Tensor) -> Scatter:
         """Return the sums over a set of whole identities."""
@@ -141,6 +149,10 @@ class TwoCovarianceMethod:
             items, items.new_tensor(float(len(n))), n.square().sum(), sums.sum(0), gram, (sums / n[:, None]).mT @ sums
         )
 
+    def prepare(self, rows: Tensor, left: Tensor, right: Tensor) -> Pairs:
+        """Return what `Forms.scores` takes for pairs of embeddings `(n, D)`, given their places."""
+        return Pairs(rows.float(), left, right)
+
     def solve(self, scatter: Scatter, shrinkages: list[float]) -> Forms:
         """Return the solution for each shrinkage."""
         mean, *covariances = scatter.covariances()
@@ -156,8 +168,9 @@ class TwoCovarianceMethod:
         """Return the condition of the covariance within identities."""
         return float(torch.linalg.cond(towards_identity(scatter.covariances()[1], shrinkage)))
 
-    def unlearned(self, width: int) -> Forms:
+    def unlearned(self) -> Forms:
         """Return the fusion as it is built: the negative squared distance, divided by D."""
+        width = len(self.origin)
         p = torch.eye(width).to(self.origin)[None] * (2 / width)
         return Forms(p, -p, torch.zeros_like(self.origin)[None], p.new_zeros(1), self.scale)
 
