@@ -69,8 +69,7 @@ def sums_of_set(plan: TermPlan, side: LabeledSide) -> tuple[Sums, Sums, Sums, Su
     same, own, own_of_large = (Sums.zero(plan.features, plan.mix) for _ in range(3))
     halved = plan.fusion.symmetry == "symmetric"
     smalls = int(torch.searchsorted(side.sizes, largest_small(plan, halved), right=True))
-    parts = [(side.sizes[:smalls], 0), (side.sizes[smalls:], smalls)]
-    for sizes, first in parts:
+    for is_small, first, sizes in ((True, 0, side.sizes[:smalls]), (False, smalls, side.sizes[smalls:])):
         for start, stop in whole_batches(sizes, CHUNK):
             group, place = sizes[start:stop], int(side.starts[first + start])
             items = int(group.sum())
@@ -79,8 +78,8 @@ def sums_of_set(plan: TermPlan, side: LabeledSide) -> tuple[Sums, Sums, Sums, Su
                 left.add(plan.columns(rows, "left"))
                 if not plan.twins:
                     right.add(plan.columns(rows, "right"))
-                (own_of_large if first or not smalls else own).add(plan.fusion(rows, rows))
-            if not first and smalls:
+                (own if is_small else own_of_large).add(plan.fusion(rows, rows))
+            if is_small:  # then its items are in one chunk
                 i, j = (x.to(rows.device) for x in pairs_within(group, ordered=not halved))
                 for some in torch.arange(len(i)).split(CHUNK) if len(i) else ():
                     same.add(plan.fusion(rows[i[some]], rows[j[some]]), 2 if halved else 1)
