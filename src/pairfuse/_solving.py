@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from pairfuse._modes import eval_mode
+from pairfuse.fusions import Fusion
 from pairfuse.gallery import encode_items
 from pairfuse.items.reading import Items, known_length
 from pairfuse.solving.reading import Embeddings, StreamedEmbeddings
@@ -16,6 +17,8 @@ from pairfuse.solving.solve import FOLDS, check_labeled, check_solvable, solve_m
 
 class Solving(nn.Module):
     """Solves a linear head from the moments of all pairs."""
+
+    fusion: Fusion
 
     @torch.no_grad()
     def solve_head(

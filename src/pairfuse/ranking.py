@@ -170,8 +170,8 @@ def rank_fusions(
     fold = fold_of_items(labels, check_int(owner, "folds", folds, least=2), seed)
     if fold is None:
         raise ValueError(
-            f"{owner} expects at least 4 identities, 2 of them with two items, got {len(labels[labels >= 0].unique())} "
-            "identities: fewer cannot be held out; call solve_head"
+            f"{owner} expects at least 4 identities, 2 of them with two items, got "
+            f"{len(torch.unique(labels[labels >= 0]))} identities: fewer cannot be held out; call solve_head"
         )
     wanted = list(FUSIONS if fusions is None else fusions)
     if "cosine" not in wanted:
@@ -188,7 +188,14 @@ def rank_fusions(
     cosine = next(report.auc.value for spec, _, report, _ in found if spec == "cosine")
     rows = [
         RankedFusion(
-            _name(spec), spec, report.auc, report.tar[FAR], report.auc.value - cosine, spent, model.fusion.fast_path, report
+            _name(spec),
+            spec,
+            report.auc,
+            report.tar[FAR],
+            report.auc.value - cosine,
+            spent,
+            model.fusion.fast_path,
+            report,
         )
         for spec, model, report, spent in found
     ]
@@ -233,7 +240,7 @@ def _judge(model: SiameseComparator, embeddings: Tensor, labels: Tensor, fold: T
         [*sources],
         units=count,
         items=items,
-        identities=len(given.groups.unique()),
+        identities=len(torch.unique(given.groups)),
         comparison=model.comparison,
     )
 
@@ -241,7 +248,7 @@ def _judge(model: SiameseComparator, embeddings: Tensor, labels: Tensor, fold: T
 def _some(labels: Tensor, inside: Tensor, generator: Generator) -> Tensor:
     """Return the positions of the items of random identities, at most `JUDGED` unless two identities have more."""
     positions = inside.nonzero()[:, 0]
-    values, identity, sizes = labels[positions].unique(return_inverse=True, return_counts=True)
+    values, identity, sizes = torch.unique(labels[positions], return_inverse=True, return_counts=True)
     order = torch.randperm(len(values), generator=generator)
     order = order[(sizes[order] == 1).int().argsort(stable=True)]
     most = max(2, int((sizes[order].cumsum(0) <= JUDGED).sum()))

@@ -30,7 +30,7 @@ def worst_difference(moments, expected, size):
     found = [moments.all_pairs, moments.same_pairs, moments.different_pairs]
     worst = 0.0
     for ours, (count, mean, gram) in zip(found, expected, strict=True):
-        assert ours.count == count
+        assert ours.pairs == count
         for x, y, unit in ((ours.mean, mean, size), (ours.gram, gram, size**2)):
             worst = max(worst, float((x - y).abs().max()) / unit)
     return worst

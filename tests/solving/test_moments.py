@@ -138,7 +138,7 @@ def test_parts_with_whole_identities_add_up(spec):
     for found, expected in ((first + second, whole), (whole - first, second)):
         for name in ("all_pairs", "same_pairs", "different_pairs"):
             ours, theirs = getattr(found, name), getattr(expected, name)
-            assert ours.count == theirs.count
+            assert ours.pairs == theirs.pairs
             torch.testing.assert_close(ours.mean, theirs.mean, rtol=1e-9, atol=1e-9)
             torch.testing.assert_close(ours.gram, theirs.gram, rtol=1e-9, atol=1e-9)
 

@@ -285,7 +285,7 @@ def test_different_pairs_are_equally_likely():
 
 
 def test_placements_give_the_area_under_the_curve():
-    items, labels = TEST
+    labels = TEST[1]
     held = draw_held_out(labels, labels >= 0, torch.Generator().manual_seed(0), 4)
     scores = torch.randn(len(held.left), 2).double()
     scores[: held.same] += 1

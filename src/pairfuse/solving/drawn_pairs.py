@@ -53,9 +53,7 @@ class DrawnPairsMethod:
     name = "logistic regression on drawn pairs"
     shrinkages = list(SHRINKAGES)
 
-    def __init__(
-        self, fusion: Fusion, prior: float, scale: float, generator: Generator, pairs_per_item: float
-    ) -> None:
+    def __init__(self, fusion: Fusion, prior: float, scale: float, generator: Generator, pairs_per_item: float) -> None:
         self.fusion = copy.deepcopy(fusion).double().eval().requires_grad_(False)
         self.prior, self.scale = prior, scale
         self.features = fusion.out_features
@@ -64,7 +62,7 @@ class DrawnPairsMethod:
     def read(self, embeddings: Tensor, labels: Tensor) -> Drawn:
         """Return the pairs of a set of whole identities."""
         order = (labels != UNLABELED).nonzero()[:, 0]
-        _, identity, sizes = labels[order].unique(return_inverse=True, return_counts=True)
+        _, identity, sizes = torch.unique(labels[order], return_inverse=True, return_counts=True)
         order = order[identity.argsort(stable=True)]
         i, j = pairs_within(sizes)
         if len(i) > (most := max(1, int(self.pairs_per_item * len(order)))):
@@ -83,7 +81,7 @@ class DrawnPairsMethod:
     def _features(self, embeddings: Tensor, left: Tensor, right: Tensor) -> Tensor:
         places = torch.arange(len(left), device=embeddings.device)
         found = []
-        for some in places.split(READ):
+        for some in torch.split(places, READ):
             at = torch.cat([left[some.cpu()], right[some.cpu()]]).to(embeddings.device)
             rows = embeddings[at].double() * self.scale
             found.append(pair_features(self.fusion, rows, places[: len(some)], places[: len(some)] + len(some)))
@@ -95,12 +93,13 @@ class DrawnPairsMethod:
         for x in drawn:
             mean = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
             gram = mean.new_zeros(len(mean), len(mean))
-            for some in x.split(PAIRS):
+            for some in torch.split(x, PAIRS):
                 rows = some.double()
                 mean += rows.sum(0)
                 gram.addmm_(rows.mT, rows)
             statistics.append(Statistics(len(x), mean / max(1, len(x)), gram / max(1, len(x))))
-        return Fisher(self.fusion, *statistics, self.prior)
+        same, different = statistics
+        return Fisher(self.fusion, same, different, self.prior)
 
     def solve(self, drawn: Drawn, shrinkages: list[float]) -> Directions:
         """Return the least-squares solution for each shrinkage."""

@@ -21,7 +21,7 @@ def fold_of_items(labels: Tensor, folds: int, seed: int) -> Tensor | None:
     Each fold has at least two identities, one of them with two items.
     """
     labeled = labels != UNLABELED
-    _, identity, sizes = labels[labeled].unique(return_inverse=True, return_counts=True)
+    _, identity, sizes = torch.unique(labels[labeled], return_inverse=True, return_counts=True)
     paired = int((sizes > 1).sum())
     folds = min(folds, paired, len(sizes) // 2)
     if folds < 2:
@@ -64,9 +64,9 @@ def draw_held_out(labels: Tensor, inside: Tensor, generator: Generator, features
     """
     pairs = max(1000, min(PAIRS, NUMBERS // features))
     positions = inside.nonzero()[:, 0]
-    _, identity, sizes = labels[positions].unique(return_inverse=True, return_counts=True)
+    _, identity, sizes = torch.unique(labels[positions], return_inverse=True, return_counts=True)
     positions = positions[torch.randperm(len(positions), generator=generator)]
-    identity = labels[positions].unique(return_inverse=True)[1]
+    identity = torch.unique(labels[positions], return_inverse=True)[1]
     rank = torch.randperm(len(sizes), generator=generator)
     rank = rank + len(sizes) * (sizes == 1)  # identities without a pair last
     order = rank[identity].argsort(stable=True)
@@ -74,7 +74,7 @@ def draw_held_out(labels: Tensor, inside: Tensor, generator: Generator, features
     run_starts = torch.searchsorted(rank[identity], rank[identity])
     few = torch.arange(len(order)) - run_starts < ITEMS_EACH
     identity, positions = identity[few], positions[few]
-    numbers, kept = identity.unique_consecutive(return_inverse=True, return_counts=True)[1:]
+    numbers, kept = torch.unique_consecutive(identity, return_inverse=True, return_counts=True)[1:]
     most = max(2, int((kept.cumsum(0) <= ITEMS).sum()))  # whole identities
     chosen = numbers < most
     numbers, positions, kept = numbers[chosen], positions[chosen], kept[:most]
@@ -114,7 +114,7 @@ class Placements:
         sides = []
         for x, others, above in ((same, different, True), (different, same, False)):
             ordered = others.sort(1).values
-            below = sum(torch.searchsorted(ordered, x, right=right) for right in (False, True)) / 2
+            below = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)) / 2
             share = below / others.shape[1]
             sides.append(share if above else 1 - share)
         units = int(held.units.max()) + 1

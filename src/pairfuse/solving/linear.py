@@ -34,7 +34,7 @@ class Directions(NamedTuple):
 
 def pair_features(fusion: Fusion, rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Return the features of pairs of rows `(n, D)`, given their places: `(P, F)` in float32."""
-    parts = zip(left.split(PAIRS), right.split(PAIRS), strict=True)
+    parts = zip(torch.split(left, PAIRS), torch.split(right, PAIRS), strict=True)
     return torch.cat([fusion(rows[i], rows[j]).float() for i, j in parts])
 
 
@@ -68,9 +68,9 @@ def start_directions(fusion: Fusion, gaps: Tensor, spreads: Tensor) -> Tensor:
 class Fisher:
     """The least-squares problem of telling same from different pairs, with every amount of shrinkage.
 
-    Minimizes `wᵀWw / 2 − wᵀd + λ/2 · ‖w − c·w0‖²` over w and c: W is the covariance of the features within both kinds of
-    pairs, d the difference of their means, w0 the unlearned comparison, and the norm that of the features in units of
-    their spread. For λ = 0 it is Fisher's discriminant, which for two classes is weighted least squares over all pairs.
+    Minimizes `wᵀWw / 2 − wᵀd + λ/2 · ‖w − c·w0‖²` over w and c: W is the covariance of the features within both kinds
+    of pairs, d the difference of their means, w0 the unlearned comparison, and the norm that of the features in units
+    of their spread. For λ = 0 it is Fisher's discriminant, which for two classes is weighted least squares over all pairs.
     For λ → ∞ it is the unlearned comparison. A shrinkage s in [0, 1] stands for λ = s / (1 − s).
 
     Args:
@@ -101,8 +101,10 @@ class Fisher:
         if shrinkage == 1:
             inner = self.starts @ self.within @ self.starts.mT
             inner = inner + FLOOR * torch.diag(inner.diagonal().clamp_min(torch.finfo(inner.dtype).tiny))
-            return self.starts.mT @ torch.linalg.solve(inner, self.starts @ self.gap)
-        return torch.linalg.solve(self.matrix(shrinkage), self.gap)
+            within: Tensor = torch.linalg.solve(inner, self.starts @ self.gap)
+            return self.starts.mT @ within
+        solution: Tensor = torch.linalg.solve(self.matrix(shrinkage), self.gap)
+        return solution
 
     def matrix(self, shrinkage: float) -> Tensor:
         """Return the matrix of the linear system `(F, F)`."""
@@ -165,4 +167,3 @@ class MomentMethod:
     def refine(self, moments: PairMoments, shrinkage: float) -> Directions:
         """Return the final solution: the same."""
         return self.solve(moments, [shrinkage])
-

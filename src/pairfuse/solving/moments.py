@@ -17,12 +17,12 @@ class Statistics(NamedTuple):
     """What is known of the features of some pairs.
 
     Attributes:
-        count: Number of ordered pairs.
+        pairs: Number of ordered pairs.
         mean: Mean of the features `(F,)`; 0 without pairs.
         gram: Mean of their products `(F, F)`; 0 without pairs.
     """
 
-    count: int
+    pairs: int
     mean: Tensor
     gram: Tensor
 
@@ -66,9 +66,7 @@ class PairMoments:
             raise ValueError("moments are only added if they have the same plan: pass plan=first.plan to pair_moments")
         left = self.left.plus(other.left, sign)
         right = left if self.right is self.left else self.right.plus(other.right, sign)
-        return PairMoments(
-            self.plan, left, right, self.same.plus(other.same, sign), self.own.plus(other.own, sign)
-        )
+        return PairMoments(self.plan, left, right, self.same.plus(other.same, sign), self.own.plus(other.own, sign))
 
     @property
     def all_pairs(self) -> Statistics:
@@ -86,10 +84,10 @@ class PairMoments:
         return _statistics(*self._all_sums().plus(self.same, -1))
 
     def _all_sums(self) -> Sums:
-        count = self.left.count * self.right.count
+        number = self.left.number * self.right.number
         sums = self.plan.sums(self.left.rows, self.right.rows)
         gram = self.plan.gram(self.left.gram, self.right.gram)
-        return Sums(count, sums, gram).plus(self.own, -1)
+        return Sums(number, sums, gram).plus(self.own, -1)
 
     def all_reduce(self, group: Any = None) -> "PairMoments":
         """Return the moments of the sets of all processes together. Every identity must be in one process.
@@ -100,14 +98,16 @@ class PairMoments:
         tensors = [x for part in sums for x in part]
         flat = torch.cat([x.flatten() for x in tensors])
         distributed.all_reduce(flat, group=group)
-        parts = [x.view(like.shape) for x, like in zip(flat.split([x.numel() for x in tensors]), tensors, strict=True)]
+        parts = [
+            x.view(like.shape) for x, like in zip(torch.split(flat, [x.numel() for x in tensors]), tensors, strict=True)
+        ]
         left, same, own, *right = (Sums(*parts[i : i + 3]) for i in range(0, len(parts), 3))
         return PairMoments(self.plan, left, right[0] if right else left, same, own)
 
 
-def _statistics(count: Tensor, sums: Tensor, gram: Tensor) -> Statistics:
-    number = round(float(count))
-    return Statistics(number, sums / max(1, number), gram / max(1, number))
+def _statistics(number: Tensor, sums: Tensor, gram: Tensor) -> Statistics:
+    pairs = round(float(number))
+    return Statistics(pairs, sums / max(1, pairs), gram / max(1, pairs))
 
 
 @torch.no_grad()
@@ -152,9 +152,9 @@ def pair_moments(
         >>> from pairfuse.solving import pair_moments
         >>> u, labels = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 0, 1])
         >>> moments = pair_moments(pf.fusions.Product(1), u, labels)
-        >>> moments.same_pairs.count, moments.same_pairs.mean.item()  # 1 · 2, in both orders
+        >>> moments.same_pairs.pairs, moments.same_pairs.mean.item()  # 1 · 2, in both orders
         (2, 2.0)
-        >>> moments.different_pairs.count, moments.different_pairs.mean.item()  # 1 · 4 and 2 · 4
+        >>> moments.different_pairs.pairs, moments.different_pairs.mean.item()  # 1 · 4 and 2 · 4
         (4, 6.0)
     """
     if (v is None) != (labels2 is None):

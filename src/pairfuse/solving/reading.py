@@ -87,7 +87,7 @@ class StreamedEmbeddings:
         """Yield the positions of items of whole identities."""
         positions = (inside & (self._labels >= 0)).nonzero()[:, 0]
         positions = positions[self._labels[positions].argsort(stable=True)]
-        sizes = self._labels[positions].unique_consecutive(return_counts=True)[1]
+        sizes = torch.unique_consecutive(self._labels[positions], return_counts=True)[1]
         ends = sizes.cumsum(0)
         for start, stop in whole_batches(sizes, READ):
             yield positions[int(ends[start - 1]) if start else 0 : int(ends[stop - 1])]

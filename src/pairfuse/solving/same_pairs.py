@@ -1,6 +1,6 @@
-"""Sums over the pairs of one identity: pair by pair where identities are small, from Gram matrices where they are large."""
+"""Sums over the pairs of one identity: pair by pair if it is small, from Gram matrices if it is large."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class LabeledSide:
 
     def __init__(self, embeddings: Tensor, labels: Tensor, scale: float | Tensor = 1.0) -> None:
         labeled = (labels != UNLABELED).nonzero()[:, 0]
-        values, identity, sizes = labels[labeled].unique(return_inverse=True, return_counts=True)
+        values, identity, sizes = torch.unique(labels[labeled], return_inverse=True, return_counts=True)
         by_size = sizes.argsort(stable=True)
         rank = torch.empty_like(by_size)
         rank[by_size] = torch.arange(len(by_size))
@@ -65,7 +65,7 @@ def sums_of_side(plan: TermPlan, side: LabeledSide, name: Side) -> Sums:
 
 def sums_of_set(plan: TermPlan, side: LabeledSide) -> tuple[Sums, Sums, Sums, Sums]:
     """Return the sums of the left and right columns, and over the pairs of one identity and of an item with itself."""
-    left, right = (Sums.zero(plan.width(name), plan.mix) for name in ("left", "right"))  # type: ignore[arg-type]
+    left, right = (Sums.zero(plan.width(name), plan.mix) for name in ("left", "right"))
     same, own, own_of_large = (Sums.zero(plan.features, plan.mix) for _ in range(3))
     halved = plan.fusion.symmetry == "symmetric"
     smalls = int(torch.searchsorted(side.sizes, largest_small(plan, halved), right=True))
@@ -81,7 +81,7 @@ def sums_of_set(plan: TermPlan, side: LabeledSide) -> tuple[Sums, Sums, Sums, Su
                 (own if is_small else own_of_large).add(plan.fusion(rows, rows))
             if is_small:  # then its items are in one chunk
                 i, j = (x.to(rows.device) for x in pairs_within(group, ordered=not halved))
-                for some in torch.arange(len(i)).split(CHUNK) if len(i) else ():
+                for some in torch.split(torch.arange(len(i)), CHUNK) if len(i) else ():
                     same.add(plan.fusion(rows[i[some]], rows[j[some]]), 2 if halved else 1)
     large = torch.arange(smalls, len(side.sizes))
     crossed = _crossed(plan, side, large, None if plan.twins else side, large)
@@ -121,17 +121,17 @@ def _crossed(plan: TermPlan, left: LabeledSide, ids: Tensor, right: LabeledSide 
     products = plan.mix.shape[1]
     sums = Sums.zero(products, plan.mix)
     by_size = (left.sizes[ids] + (0 if right is None else right.sizes[others])).argsort()
-    for some in by_size.split(max(1, TILE // (products * min(products, BLOCK)))) if len(ids) else ():
+    for some in torch.split(by_size, max(1, TILE // (products * min(products, BLOCK)))) if len(ids) else ():
         a = _Grams(plan, left, ids[some], "left")
         b = a if right is None else _Grams(plan, right, others[some], "right")
-        sums.count.add_((a.sizes * b.sizes).sum())
+        sums.number.add_((a.sizes * b.sizes).sum())
         sums.rows.add_((a.sums() * b.sums()).sum(0))
         for start in range(0, products, BLOCK):
             lefts = a.block(start)
             rights = lefts if right is None else b.block(start)
             sums.gram[start : start + BLOCK, start:] += lefts.mul_(rights).sum(0)
     sums.mirror()
-    return Sums(sums.count, plan.mix @ sums.rows, plan.mix @ sums.gram @ plan.mix.mT)
+    return Sums(sums.number, plan.mix @ sums.rows, plan.mix @ sums.gram @ plan.mix.mT)
 
 
 class _Grams:
@@ -141,23 +141,26 @@ class _Grams:
         self.sizes = side.sizes[ids].to(plan.mix)
         sizes, starts = side.sizes[ids], side.starts[ids]
         places = plan.left_places if name == "left" else plan.right_places
-        self._parts = []
         longest = int(sizes.max())
         step = max(1, CHUNK // len(ids))
-        self._read = lambda begin: _padded(plan, side, starts, sizes, begin, min(begin + step, longest), name, places)
+
+        def read(begin: int) -> Tensor:
+            return _padded(plan, side, starts, sizes, begin, min(begin + step, longest), name, places)
+
+        self._read = read
         self._begins = range(0, longest, step)
-        self._first = self._read(0) if len(self._begins) == 1 else None
+        self._first = read(0) if len(self._begins) == 1 else None
 
     def sums(self) -> Tensor:
         """Return the sums of the columns `(c, K)`."""
-        return sum((x.sum(1) for x in self._chunks()), start=torch.zeros((), dtype=torch.float64))
+        return torch.stack([x.sum(1) for x in self._chunks()]).sum(0)
 
     def block(self, start: int) -> Tensor:
         """Return some rows of the Gram matrices, from the diagonal on `(c, BLOCK, K - start)`."""
         grams = [x[..., start : start + BLOCK].mT @ x[..., start:] for x in self._chunks()]
-        return grams[0] if len(grams) == 1 else sum(grams[1:], start=grams[0])
+        return grams[0] if len(grams) == 1 else torch.stack(grams).sum(0)
 
-    def _chunks(self) -> Any:
+    def _chunks(self) -> Iterator[Tensor]:
         """Yield the columns `(c, n, K)`, where n items have no more than `CHUNK` rows."""
         if self._first is not None:
             return iter([self._first])

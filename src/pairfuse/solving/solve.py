@@ -52,24 +52,24 @@ def linear_head(owner: str, model: Any) -> nn.Linear:
     one = len(layers) == 1 and is_linear(layer) and layer.out_features == 1 and not is_altered(model.head)
     if not one or not isinstance(layer, nn.Linear) or layer.bias is None:
         raise TypeError(
-            f"{owner} solves linear heads with one output and a bias, got {model.head}: use head='linear', or train this "
-            "head; it is unchanged"
+            f"{owner} solves linear heads with one output and a bias, got {model.head}: use head='linear', or train "
+            "this head; it is unchanged"
         )
     return layer
 
 
 def check_labeled(owner: str, labels: Any, items: int | None) -> Tensor:
     """Return labels `(N,)`; raise unless they give same and different pairs."""
-    labels = check_labels(owner, labels, items)
-    sizes = labels[labels != UNLABELED].unique(return_counts=True)[1]
+    checked = check_labels(owner, labels, items)
+    sizes = torch.unique(checked[checked != UNLABELED], return_counts=True)[1]
     if len(sizes) < 2:
         raise ValueError(f"{owner} expects at least two identities, got {len(sizes)}: there are no different pairs")
     if int(sizes.max()) < 2:
         raise ValueError(
-            f"{owner} expects an identity with at least two items, got {len(sizes)} identities with one item each: there "
-            "are no same pairs"
+            f"{owner} expects an identity with at least two items, got {len(sizes)} identities with one item each: "
+            "there are no same pairs"
         )
-    return labels
+    return checked
 
 
 def method_for(
@@ -100,7 +100,10 @@ def read_folds(
 ) -> list[Fold]:
     """Return the folds. Every item is read once."""
     count = int(fold.max()) + 1
-    held = [draw_held_out(labels, fold == k, generator, 1 if isinstance(method, TwoCovarianceMethod) else method.features) for k in range(count)]
+    held = [
+        draw_held_out(labels, fold == k, generator, 1 if isinstance(method, TwoCovarianceMethod) else method.features)
+        for k in range(count)
+    ]
     for pairs in held:
         source.keep(pairs.items)
     sums = [total([method.read(*part) for part in source.parts(fold == k)]) for k in range(count)]
@@ -111,9 +114,7 @@ def read_folds(
     return found
 
 
-def solve(
-    method: Method, folds: list[Fold], shrinkage: float | None, *, calibrated: bool = True
-) -> Solved:
+def solve(method: Method, folds: list[Fold], shrinkage: float | None, *, calibrated: bool = True) -> Solved:
     """Solve with the shrinkage that held-out identities choose, or a given one.
 
     Args:
@@ -215,7 +216,7 @@ def solve_model(
     scale = torch.ones((), dtype=torch.float64)
     if model.embedding_scale is not None:
         scale = scale_of(owner, model, some, some)
-    sizes = labels[labels != UNLABELED].unique(return_counts=True)[1]
+    sizes = torch.unique(labels[labels != UNLABELED], return_counts=True)[1]
     items = int(sizes.sum())
     method = method_for(model.fusion, same_prior, float(scale), some, items, generator, pairs=None)
     parts = read_folds(method, source, labels, fold, generator)

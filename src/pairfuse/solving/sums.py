@@ -11,7 +11,7 @@ BLOCK = 64  # rows of a symmetric matrix that are computed at a time, from the d
 class Sums(NamedTuple):
     """Sums over some rows: their number `()`, the rows `(F,)`, and their products `(F, F)`."""
 
-    count: Tensor
+    number: Tensor
     rows: Tensor
     gram: Tensor
 
@@ -27,7 +27,7 @@ class Sums(NamedTuple):
 
     def add(self, rows: Tensor, times: int = 1) -> None:
         """Add rows `(n, F)` in place, each counted several times. Call `mirror` after the last ones."""
-        self.count.add_(times * len(rows))
+        self.number.add_(times * len(rows))
         self.rows.add_(rows.sum(0), alpha=times)
         for start in range(0, rows.shape[1], BLOCK):
             left, right = rows[:, start : start + BLOCK], rows[:, start:]

@@ -38,7 +38,7 @@ class TermPlan:
     def __init__(self, fusion: Fusion, origin: Tensor | None = None) -> None:
         self.fusion = copy.deepcopy(fusion).double().eval().requires_grad_(False)
         self.origin = origin
-        like = next(iter([*self.fusion.parameters(), *self.fusion.buffers()]), origin)
+        like: Tensor | None = next(iter([*self.fusion.parameters(), *self.fusion.buffers()]), origin)
         zeros = [torch.zeros(1, width, dtype=torch.float64) for width in (fusion.in_features, fusion.in2_features)]
         u, v = (x if like is None else x.to(like.device) for x in zeros)
         one = torch.eye(fusion.out_features, dtype=torch.float64, device=u.device)
@@ -49,19 +49,16 @@ class TermPlan:
                     f"pair_moments expects a separable fusion, got {type(leaf.fusion).__name__}, whose features are "
                     "not sums of products: solve_head solves it on drawn pairs instead"
                 )
+        self.fusion(u, v)  # raises if its terms do not fit together
         lefts, rights = self._terms(u, "left"), self._terms(v, "right")
         places = [_places(terms) for terms in (lefts, rights)]
-        mixes, chosen = [], ([], [])  # type: ignore[var-annotated]
-        start = 0
-        for leaf in self._leaves:
-            count = len(leaf.fusion._pair_terms(*self._leaf_terms(leaf, u, v)))
-            for term in range(start, start + count):
-                a, b, feature = _products(leaf.fusion, *(x[term] for x in (lefts, rights)), *(x[term] for x in places))
-                chosen[0].append(a)
-                chosen[1].append(b)
-                mixes.append(leaf.weight[:, feature])
-            start += count
-        self.left_places, self.right_places = (torch.cat(x) for x in chosen)
+        owners = [leaf for leaf in self._leaves for _ in self._side_terms(leaf, u, "left")]  # the leaf of each term
+        products = [
+            _products(leaf.fusion, a if a is not None else b, *columns)
+            for leaf, a, b, *columns in zip(owners, lefts, rights, *places, strict=True)
+        ]
+        self.left_places, self.right_places = (torch.cat([x[side] for x in products]) for side in (0, 1))
+        mixes = [leaf.weight[:, feature] for leaf, (_, _, feature) in zip(owners, products, strict=True)]
         self.mix = torch.cat(mixes, 1)
         self._has_ones = any(x is None for x in (*lefts, *rights))
         self._widths = {"left": self.columns(u, "left").shape[1], "right": self.columns(v, "right").shape[1]}
@@ -110,9 +107,6 @@ class TermPlan:
         assert isinstance(fusion, Separable)
         return list(fusion.left(x) if (side == "left") != leaf.swapped else fusion.right(x))
 
-    def _leaf_terms(self, leaf: Leaf, u: Tensor, v: Tensor) -> tuple[Terms, Terms]:
-        return self._side_terms(leaf, u, "left"), self._side_terms(leaf, v, "right")
-
 
 def _distinct(terms: Terms) -> list[Tensor]:
     """Return the terms that are not None, each tensor once."""
@@ -143,18 +137,15 @@ def _places(terms: Terms) -> Places:
     return found
 
 
-def _products(
-    fusion: Fusion, a: Tensor | None, b: Tensor | None, left: Tensor, right: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for each product of a pair of terms its two columns and its feature."""
+def _products(fusion: Fusion, term: Tensor | None, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for each product of a pair of terms, one of which is given, its two columns and its feature."""
     assert isinstance(fusion, Separable)
-    given = a if a is not None else b
-    assert given is not None
+    assert term is not None
     features = torch.arange(fusion.out_features)
     if not fusion.summed:
         return left.expand(len(features)), right.expand(len(features)), features
-    shape = len(features), given.shape[-1]
-    return tuple(x.expand(shape).flatten() for x in (left, right, features[:, None]))  # type: ignore[return-value]
+    shape = len(features), term.shape[-1]
+    return left.expand(shape).flatten(), right.expand(shape).flatten(), features[:, None].expand(shape).flatten()
 
 
 def _take(gram: Tensor, places: Tensor) -> Tensor:

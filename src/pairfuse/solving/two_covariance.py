@@ -75,7 +75,7 @@ class Forms(NamedTuple):
         for p, q, center, constant in zip(self.p, self.q, self.centers, self.constants, strict=True):
             x = pairs.rows * self.scale - center.to(pairs.rows)
             mixed, own = x @ p.to(x), ((x @ q.to(x)) * x).sum(1) / 2
-            parts = zip(pairs.left.split(CHUNK), pairs.right.split(CHUNK), strict=True)
+            parts = zip(torch.split(pairs.left, CHUNK), torch.split(pairs.right, CHUNK), strict=True)
             score = torch.cat([torch.linalg.vecdot(mixed[i], x[j]) + own[i] + own[j] for i, j in parts])
             found.append(score.double() + constant)
         return torch.stack(found, 1)
@@ -134,12 +134,12 @@ class TwoCovarianceMethod:
     def read(self, embeddings: Tensor, labels: Tensor) -> Scatter:
         """Return the sums over a set of whole identities."""
         order = (labels != UNLABELED).nonzero()[:, 0]
-        _, identity, sizes = labels[order].unique(return_inverse=True, return_counts=True)
+        _, identity, sizes = torch.unique(labels[order], return_inverse=True, return_counts=True)
         order, identity = order[by := identity.argsort(stable=True)], identity[by]
         width = embeddings.shape[1]
         new = self.origin.new_zeros
         gram, sums = new(width, width), new(len(sizes), width)
-        for some, ids in zip(order.split(CHUNK), identity.split(CHUNK), strict=True):
+        for some, ids in zip(torch.split(order, CHUNK), torch.split(identity, CHUNK), strict=True):
             x = embeddings[some.to(embeddings.device)].double() * self.scale - self.origin
             gram.addmm_(x.mT, x)
             sums.index_add_(0, ids.to(x.device), x)
