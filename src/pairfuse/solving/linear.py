@@ -70,8 +70,8 @@ class Fisher:
 
     Minimizes `wᵀWw / 2 − wᵀd + λ/2 · ‖w − c·w0‖²` over w and c: W is the covariance of the features within both kinds
     of pairs, d the difference of their means, w0 the unlearned comparison, and the norm that of the features in units
-    of their spread. For λ = 0 it is Fisher's discriminant, which for two classes is weighted least squares over all pairs.
-    For λ → ∞ it is the unlearned comparison. A shrinkage s in [0, 1] stands for λ = s / (1 − s).
+    of their spread. For λ = 0 it is Fisher's discriminant, which for two classes is weighted least squares over all
+    pairs. For λ → ∞ it is the unlearned comparison. A shrinkage s in [0, 1] stands for λ = s / (1 − s).
 
     Args:
         fusion: The fusion.
