@@ -89,6 +89,8 @@ class Fisher:
         typical = diagonal[~self.constant].mean() if not bool(self.constant.all()) else diagonal.new_ones(())
         self.unit = diagonal.clamp_min(float(typical) * 1e-9)
         self.starts = start_directions(fusion, self.gap, self.unit)
+        self._system = self.within + FLOOR * torch.diag(self.unit)
+        self._penalty = self.penalty(torch.eye(len(self.unit)).to(self.unit))
 
     def penalty(self, w: Tensor) -> Tensor:
         """Return the gradient of the penalty, for the part of w across the unlearned comparison: `(F, n)`."""
@@ -108,9 +110,7 @@ class Fisher:
 
     def matrix(self, shrinkage: float) -> Tensor:
         """Return the matrix of the linear system `(F, F)`."""
-        strength = shrinkage / (1 - shrinkage)
-        matrix = self.within + FLOOR * torch.diag(self.unit)
-        return matrix + strength * self.penalty(torch.eye(len(matrix)).to(matrix))
+        return torch.add(self._system, self._penalty, alpha=shrinkage / (1 - shrinkage))
 
     def condition(self, shrinkage: float) -> float:
         """Return the condition of the matrix, for features in units of their spread; 1 for the unlearned comparison."""

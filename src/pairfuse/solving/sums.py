@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK = 64  # rows of a symmetric matrix that are computed at a time, from the diagonal on
+BLOCK = 128  # rows of a symmetric matrix that are computed at a time, from the diagonal on
 
 
 class Sums(NamedTuple):
