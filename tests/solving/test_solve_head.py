@@ -73,6 +73,14 @@ def test_full_shrinkage_is_the_unlearned_comparison(fusion):
     assert report.shrinkage == 1
 
 
+def test_strong_shrinkage_comes_close_to_it():
+    """The path leads to the unlearned comparison and not to zero."""
+    model = comparator("product")
+    model.solve_head(*TRAIN, shrinkage=0.9999)
+    weights = model.head.weight[0].detach()
+    torch.testing.assert_close(weights / weights.mean(), torch.ones(WIDTH), rtol=0.02, atol=0.02)
+
+
 def test_few_identities_keep_the_unlearned_comparison():
     """Three identities cannot be held out: the order of the scores is that of the inner product, and it is said."""
     items, labels = draw_items(3, 5)
