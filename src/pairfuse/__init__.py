@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pairfuse import data, encoders, export, fusions, index, losses, xnor
+from pairfuse import data, encoders, export, fusions, index, losses, solving, xnor
 from pairfuse._assembly import AdditiveComparatorError
 from pairfuse._version import __version__ as __version__
 from pairfuse.comparator import SiameseComparator
@@ -14,6 +14,7 @@ from pairfuse.xnor import xnor_margin
 if TYPE_CHECKING:
     from pairfuse.diagnosis import Diagnosis, Finding, diagnose
     from pairfuse.evaluation import evaluate, evaluate_folds, evaluate_pairs, evaluate_scores, evaluate_search
+    from pairfuse.ranking import rank_fusions
 
 __all__ = [
     "AdditiveComparatorError",
@@ -37,7 +38,9 @@ __all__ = [
     "list_fusions",
     "losses",
     "make_fusion",
+    "rank_fusions",
     "register_fusion",
+    "solving",
     "testing",
     "xnor",
     "xnor_margin",
@@ -50,6 +53,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"pairfuse.{name}")
     if name.startswith("evaluate"):
         return getattr(import_module("pairfuse.evaluation"), name)
+    if name == "rank_fusions":
+        return getattr(import_module("pairfuse.ranking"), name)
     if name in ("Diagnosis", "Finding", "diagnose"):
         return getattr(import_module("pairfuse.diagnosis"), name)
     raise AttributeError(f"module 'pairfuse' has no attribute {name!r}")

@@ -68,7 +68,7 @@ def start_from_pairs(owner: str, model: Any, u: Tensor, v: Tensor, y: Tensor | N
     Raises:
         ValueError: An embedding or a score is NaN or infinite, or the embeddings are too small for their dtype.
     """
-    scale = _scale_of(owner, model, u, v)
+    scale = scale_of(owner, model, u, v)
     u, v = u * scale, v * scale
     return _start(owner, model, scale, lambda f, head: head(f(u, v)).squeeze(-1), None if y is None else y > 0.5)
 
@@ -116,7 +116,7 @@ def start_from_batch(
         pairs = torch.ones(len(i), len(j), dtype=torch.bool, device=u.device)
     if not pairs.any():
         return False
-    scale = _scale_of(owner, model, u, v)
+    scale = scale_of(owner, model, u, v)
     same = (labels[:, None] == right_labels)[pairs]
     u, v = u * scale, v * scale
     return _start(
@@ -124,7 +124,7 @@ def start_from_batch(
     )
 
 
-def _scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
+def scale_of(owner: str, model: Any, u: Tensor, v: Tensor) -> Tensor:
     """Return the factor that gives embeddings the size that the fusion is made for, the same for both sides.
 
     The size is the root mean square of the coordinates. A fusion that sees differences only does not see an offset that

@@ -9,6 +9,7 @@ from pairfuse._comparing import Comparing
 from pairfuse._deciding import Deciding
 from pairfuse._deploying import Deploying
 from pairfuse._layers import has_altered_output
+from pairfuse._solving import Solving
 from pairfuse._starting import StartableHead
 from pairfuse.fusions.registry import FusionSpec
 from pairfuse.heads import check_head, is_monotone_affine, make_head
@@ -23,7 +24,7 @@ from pairfuse.items.tower import Side, Tower, first_parameter
 from pairfuse.saving import Savable
 
 
-class SiameseComparator(StartableHead, Comparing, Deciding, Savable, Deploying):
+class SiameseComparator(StartableHead, Comparing, Solving, Deciding, Savable, Deploying):
     r"""Compare two inputs: `head(fusion(encoder(x1), encoder(x2)))`.
 
     Returns logits: higher means "more the same". Train with `nn.BCEWithLogitsLoss` on targets 1.0 = same and

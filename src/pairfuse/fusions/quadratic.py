@@ -1,5 +1,7 @@
 """The symmetric quadratic form of a pair: Mahalanobis distances and the two-covariance model."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -24,8 +26,12 @@ class Quadratic(Separable):
     scored from `u − v`, so near-duplicates are exact. All pairs are scored from the expanded form, as for
     `SquaredDiff`.
 
+    Both sides are taken relative to a point `c`, the buffer `center`: u − c and v − c. It is 0 at the start, and a
+    distance does not depend on it. `solve_head` sets it to the mean of the embeddings.
+
     Shape:
         - p, q: `(D, D)`
+        - center: `(D,)`
 
     References:
         Brümmer and de Villiers, *The speaker partitioning problem*, Odyssey 2010, for the two-covariance model.
@@ -40,6 +46,7 @@ class Quadratic(Separable):
     symmetry, additive, xnor = "symmetric", False, "always"
     feature_means = (0.0, -2.0)
     summed = True
+    center: Tensor
 
     def __init__(
         self,
@@ -54,6 +61,7 @@ class Quadratic(Separable):
         shape = (self.in_features, self.in_features)
         self.p = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.q = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.register_buffer("center", torch.empty(self.in_features, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -61,21 +69,30 @@ class Quadratic(Separable):
         with torch.no_grad():
             self.p.zero_().fill_diagonal_(2)
             self.q.zero_().fill_diagonal_(-2)
+            self.center.zero_()
 
     @override
     def left(self, u: Tensor) -> Terms:
-        share = 1 / self.in_features
+        share, u = 1 / self.in_features, u - self.center
         return u @ _symmetric(self.p) * share, _form(u, self.q).unsqueeze(-1) * (share / 2), None
 
     @override
     def right(self, v: Tensor) -> Terms:
+        v = v - self.center
         return v, None, _form(v, self.q).unsqueeze(-1) / (2 * self.in_features)
 
     @override
     def fuse(self, u: Tensor, v: Tensor) -> Tensor:
         rest = self.p + self.q  # 0 for a distance
-        forms = _form(u, rest) + _form(v, rest) - _form(u - v, self.p)
+        forms = _form(u - self.center, rest) + _form(v - self.center, rest) - _form(u - v, self.p)
         return forms.unsqueeze(-1) / (2 * self.in_features)
+
+    @override
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load a state from before there was a center as one whose center is 0."""
+        if f"{prefix}p" in state_dict:
+            state_dict.setdefault(f"{prefix}center", torch.zeros_like(self.center))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _symmetric(weight: Tensor) -> Tensor:
