@@ -55,7 +55,7 @@ class Bins:
 
     def place(self, scores: Tensor) -> Tensor:
         """Return the bin of each score, int32."""
-        return torch.bucketize(scores, self.lower[1:], right=True, out_int32=True)
+        return torch.bucketize(scores.contiguous(), self.lower[1:], right=True, out_int32=True)
 
 
 class FastBins(Bins):
