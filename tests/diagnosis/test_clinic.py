@@ -37,7 +37,7 @@ def test_healthy(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("seed", [1, 2])
 def test_other_seeds(seed):
     """The same holds for other random weights and data."""
     for case in FAULTY:

@@ -14,7 +14,7 @@ from pairfuse.evaluation.table import UnitTable
 FEW = 10  # errors or identities, below which an estimate rests on too little
 LEVELS = 512  # bins of the resampled curves
 LEFT_OUT = 12  # units, at which the variance is wholly that of leaving out one of them
-DEFINED = 0.9  # share of the resamples that must have positive and negative pairs
+DEFINED = 0.8  # share of the resamples that must have positive and negative pairs
 UNKNOWN = (math.nan, math.nan)
 LEAST = 1e-4  # share, of which a logit is taken
 
