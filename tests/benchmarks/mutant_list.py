@@ -55,7 +55,7 @@ DATA = [
     ),
     Mutant("data/groups.py", "labels != UNLABELED", "labels >= UNLABELED", "unlabeled items are an identity"),
     Mutant("data/groups.py", 'f"{seed}/{index}"', "seed + index", "neighboring seeds give the same pairs, shifted"),
-    Mutant("data/identities.py", "return labeled[train], labeled[test]", "return train, test", "positions of a part"),
+    Mutant("data/identities.py", "parts.append(rest[held])", "parts.append(held)", "positions of a part"),
     Mutant("data/identities.py", "int(visits.max()),", "0,", "an identity twice in a batch"),
     Mutant("data/identities.py", "math.ceil(alone / (self.identities - 1)),", "0,", "batches without a positive pair"),
     Mutant("data/identities.py", "range(rank, len(", "range(0, len(", "all ranks get the same batches"),
@@ -102,7 +102,7 @@ HEADS = [
     ),
     Mutant("heads.py", "min(slopes) >= 0", "min(slopes) >= -9", "a decreasing function counts as monotone"),
     Mutant("heads.py", "if 0 <= least < largest <= 1:", "if False:", "probabilities for logits unnoticed"),
-    Mutant("comparator.py", 'check_rows_apart("predict_proba", model)', "pass", "pairs that depend on their batch"),
+    Mutant("_deciding.py", "check_rows_apart(owner, model)", "pass", "pairs that depend on their batch"),
     Mutant("gallery.py", "if exclude_self and self.model.tied:", "if False:", "exclude_self for two sets"),
     Mutant("heads.py", "if width not in (None, features):", "if False:", "a head of a wrong width is accepted"),
     Mutant(
@@ -232,7 +232,7 @@ GALLERY = [
     Mutant("gallery.py", "*encoder.buffers()]", "]", "stale running statistics"),
     Mutant("gallery.py", "if not self.model.tied:", "if False:", "right embeddings as left ones"),
     Mutant("gallery.py", "queries.model is not self.model", "False", "embeddings of another model"),
-    Mutant("gallery.py", "    check_rows_apart(owner, head)\n", "", "a batch norm on batch statistics"),
+    Mutant("_sets.py", "    check_rows_apart(owner, head)\n", "", "a batch norm on batch statistics"),
     Mutant("index.py", "found.indices >= 0", "found.indices >= -1", "an index that overflows"),
 ]
 ITEMS = [
@@ -328,10 +328,10 @@ EVALUATION = [
     Mutant("evaluation/pairs.py", "wanted = left[:, None] < right", "wanted = left[:, None] <= right", "self-pairs"),
     Mutant("evaluation/pairs.py", "elif self.itself:", "elif False:", "self-pairs of both orders"),
     Mutant("evaluation/pairs.py", "(rows.start if self.halved else 0)", "0", "pairs before the diagonal"),
-    Mutant("evaluation/pairs.py", "if self._crossing:", "if False:", "positive pairs of two units are negative"),
+    Mutant("evaluation/sets.py", "if len(torn):", "if False:", "parts of an identity count as independent"),
     Mutant("evaluation/table.py", "keys[chosen]", "keys[same]", "negative pairs get the bins of positive ones"),
     Mutant("evaluation/table.py", "(right - first) * self.bins.count", "0 * right", "all pairs have one unit"),
-    Mutant("evaluation/table.py", "return reached", "return self._low + cells / self._scale", "ends that are rounded"),
+    Mutant("evaluation/table.py", "shifted.clamp_(-1e30, 1e30)", "pass", "ends that are rounded"),
     Mutant("evaluation/table.py", "torch.randperm(count", "torch.arange(count", "groups of neighbors"),
     Mutant("evaluation/collect.py", "* EXACT_SHARE", "* 1e9", "everything is kept"),
     Mutant("evaluation/collect.py", "edges[0] = low", "pass", "the first bin ends where the sample did"),
@@ -373,7 +373,7 @@ EVALUATION = [
     Mutant(
         "decisions/estimate.py", "share * (1 - share) / trials + z2", "share * (1 - share) / trials + 0 * z2", "Wald"
     ),
-    Mutant("_deciding.py", 'decision.comparison not in ("", self.comparison)', "False", "decisions of other models"),
+    Mutant("_deciding.py", "raise TypeError(", "TypeError(", "anything is a decision"),
 ]
 
 MUTANTS = [
