@@ -56,16 +56,3 @@ def test_the_threshold_holds_for_other_machines(capfd):
     assert 0.003 < seen < 0.03
     assert re.search(r"of one machine +\[True, True, True, True\]", printed)
     assert re.search(r"of two machines +\[False, False, False, False\]", printed)
-
-
-@pytest.mark.slow
-def test_the_threshold_holds_for_other_people(capfd):
-    load("texts").main(["--people", "1500", "--epochs", "10", "--far", "0.001"])
-    printed = capfd.readouterr().out
-    chosen, seen = (
-        float(x) for x in re.search(r"^FAR .*chosen ([\d.]+) .*people ([\d.]+) ", printed, re.MULTILINE).groups()
-    )
-    assert chosen <= 0.001
-    assert 0.0003 < seen < 0.003
-    assert "maria schmitd 12 staton street fairfield: the same" in printed
-    assert "mario schulz 12 station street fairfield: different" in printed

@@ -37,7 +37,7 @@ def test_healthy(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])  # the benchmark `clinic` has more
 def test_other_seeds(seed):
     """The same holds for other random weights and data."""
     for case in FAULTY:
