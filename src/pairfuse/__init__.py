@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pairfuse import data, encoders, export, fusions, index, losses, solving, xnor
+from pairfuse import data, encoders, fusions, index, losses, solving, xnor
 from pairfuse._assembly import AdditiveComparatorError
 from pairfuse._version import __version__ as __version__
 from pairfuse.comparator import SiameseComparator
@@ -49,7 +49,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import on first use: `testing` needs Hypothesis, and few programs need the others."""
-    if name in ("evaluation", "testing"):
+    if name in ("evaluation", "export", "testing"):
         return import_module(f"pairfuse.{name}")
     if name.startswith("evaluate"):
         return getattr(import_module("pairfuse.evaluation"), name)

@@ -24,31 +24,35 @@ def check_int(owner: str, argument: str, value: Any, *, least: int | None = 1) -
     return number
 
 
-def check_positive(owner: str, argument: str, value: Any) -> float:
-    """Return `value` as a float. Raise unless it is a finite number above 0."""
+def check_number(owner: str, argument: str, value: Any) -> float:
+    """Return `value` as a float. Raise unless it is a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{owner} expects {argument} to be a number, got {value!r}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{owner} expects {argument} to be above 0 and finite, got {value!r}")
     return float(value)
+
+
+def check_positive(owner: str, argument: str, value: Any) -> float:
+    """Return `value` as a float. Raise unless it is a finite number above 0."""
+    number = check_number(owner, argument, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{owner} expects {argument} to be above 0 and finite, got {value!r}")
+    return number
 
 
 def check_probability(owner: str, argument: str, value: Any) -> float:
     """Return `value` as a float. Raise unless it is a number above 0 and below 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{owner} expects {argument} to be a number, got {value!r}")
-    if not 0 < value < 1:
+    number = check_number(owner, argument, value)
+    if not 0 < number < 1:
         raise ValueError(f"{owner} expects {argument} to be above 0 and below 1, got {value!r}")
-    return float(value)
+    return number
 
 
 def check_share(owner: str, argument: str, value: Any) -> float:
     """Return `value` as a float; raise unless it is a number in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{owner} expects {argument} to be a number, got {value!r}")
-    if not 0 <= value <= 1:
+    number = check_number(owner, argument, value)
+    if not 0 <= number <= 1:
         raise ValueError(f"{owner} expects {argument} to be in [0, 1], got {value!r}")
-    return float(value)
+    return number
 
 
 def check_labels(owner: str, labels: Any, items: int | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairfuse._checks import check_all_pairs, check_int, check_like
+from pairfuse._checks import check_all_pairs, check_int, check_like, check_number
 from pairfuse._layers import check_initialized, check_rows_apart
 from pairfuse._modes import eval_mode
 from pairfuse.decisions import Decision
@@ -62,11 +62,10 @@ def check_threshold(owner: str, threshold: float | None, decision: Decision | No
         return decision.threshold
     if threshold is None:
         raise ValueError(f"{owner} expects threshold=..., or a model with a decision, got neither")
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
-        raise TypeError(f"{owner} expects threshold to be a number, got {threshold!r}")
-    if math.isnan(threshold):
+    number = check_number(owner, "threshold", threshold)
+    if math.isnan(number):
         raise ValueError(f"{owner} expects threshold to be a number, got NaN")
-    return float(threshold)
+    return number
 
 
 def check_same_set(u: Tensor, v: Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from pairfuse._checks import check_finite, check_int, check_tensor, require_package
+from pairfuse._checks import UNLABELED, check_finite, check_int, check_tensor, require_package
 from pairfuse._progress import show_progress
 from pairfuse._starting import scale_of
 from pairfuse.comparator import SiameseComparator
@@ -171,7 +171,7 @@ def rank_fusions(
     if fold is None:
         raise ValueError(
             f"{owner} expects at least 4 identities, 2 of them with two items, got "
-            f"{len(torch.unique(labels[labels >= 0]))} identities: fewer cannot be held out; call solve_head"
+            f"{len(torch.unique(labels[labels != UNLABELED]))} identities: fewer cannot be held out; call solve_head"
         )
     wanted = list(FUSIONS if fusions is None else fusions)
     if "cosine" not in wanted:
@@ -223,7 +223,7 @@ def _judge(model: SiameseComparator, embeddings: Tensor, labels: Tensor, fold: T
     source = Embeddings(embeddings, labels)
     some = source.peek()
     scale = scale_of("rank_fusions", model, some, some)
-    items = int((labels >= 0).sum())
+    items = int((labels != UNLABELED).sum())
     method = method_for(model.fusion, 0.5, float(scale), some, items, generator, pairs=DRAWN)
     parts = read_folds(method, source, labels, fold, generator)
     settings = Settings("rank_fusions", (FAR,), 0.95, RESAMPLES, seed)

@@ -16,7 +16,7 @@ from pairfuse.evaluation.intervals import FEW, Merged, Rates, Resamples, clipped
 from pairfuse.evaluation.probabilities import LOSSES, calibration_error, in_bins, weighted_mean
 from pairfuse.evaluation.report import Report
 
-Statistic = Callable[[Resamples], Tensor]  # of each resample `(R + 1,)`; the first one is the sample itself
+Statistic = Callable[[Resamples], Tensor]  # `(1 + G + R,)`, as `Resamples` says
 Interval = Callable[[Resamples, Statistic, float], tuple[float, float]]
 Loss = Callable[[Tensor], Tensor]
 

@@ -229,7 +229,7 @@ class Resamples:
         return torch.lerp(self.tar.gather(1, at - 1), self.tar.gather(1, at), (far - low) / (high - low)).squeeze(1)
 
     def means(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the means over negative and positive pairs of what each level has `(L, ...)`: `(R + 1, ...)` each."""
+        """Return the means over negative and positive pairs of what each level has `(L, ...)`."""
         return tuple(torch.tensordot(x / x.sum(1, keepdim=True), rows, 1) for x in (self.negative, self.positive))
 
     def mean_loss(self, of_negative: Tensor, of_positive: Tensor) -> Tensor:

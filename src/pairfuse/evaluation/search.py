@@ -133,10 +133,9 @@ def evaluate_search(
                 f"evaluate_search expects sizes of at most {least:,}, the number of strangers that every query has, "
                 f"got {size:,}"
             )
-    units = found.units()
     return SearchReport(
-        identified={size: _mean(found.identified(size), found.of_partner, units, confidence) for size in wanted},
-        false_alarms={size: _mean(found.false_alarm(size), units, units, confidence) for size in wanted},
+        identified={size: _mean(found.identified(size), found.of_partner, confidence) for size in wanted},
+        false_alarms={size: _mean(found.false_alarm(size), found.units, confidence) for size in wanted},
         threshold=threshold,
         queries=len(found.strangers),
         identities=len(torch.unique(given.labels)),
@@ -149,12 +148,13 @@ class _Search:
 
     Attributes:
         strangers: Number of items of other identities, for each query `(N,)`.
-        of_partner: The identity of each pair of a query and a partner `(P,)`.
+        units: The number of the identity of each query `(N,)`.
+        of_partner: The same of each pair of a query and a partner `(P,)`.
     """
 
     def __init__(self, pairs: AllPairs, threshold: float, generator: Generator, max_bytes: int, progress: bool) -> None:
         left, right = pairs.left, pairs.right
-        self._labels, count = left.labels, len(left.labels)
+        count = len(left.labels)
         rows = max(1, min(count, max_bytes // (16 * count * (1 + PARTNERS))))
         starts = range(0, count, rows)
         alarms, queries, above, reached = [], [], [], []
@@ -172,17 +172,13 @@ class _Search:
             above.append((strangers[query] >= own[:, None]).sum(1))
             reached.append(own >= threshold)
             queries.append(query + start)
-        self.strangers = count - torch.bincount(torch.unique(left.labels, return_inverse=True)[1])[self.units()]
+        self.units: Tensor = torch.unique(left.labels, return_inverse=True)[1]
+        self.strangers = count - torch.bincount(self.units)[self.units]
         self._alarms, self._above, self._reached = torch.cat(alarms), torch.cat(above), torch.cat(reached)
         self._queries = torch.cat(queries)
         if not len(self._queries):
             raise ValueError("evaluate_search expects an identity with at least two items, got none")
-        self.of_partner = self.units()[self._queries]
-
-    def units(self) -> Tensor:
-        """Return the number of the identity of each query `(N,)`."""
-        numbers: Tensor = torch.unique(self._labels, return_inverse=True)[1]
-        return numbers
+        self.of_partner = self.units[self._queries]
 
     def false_alarm(self, size: int) -> Tensor:
         """Return the chance of each query that at least one of so many strangers reaches the threshold `(N,)`."""
@@ -207,11 +203,12 @@ def _none_of(marked: Tensor, total: Tensor, drawn: int) -> Tensor:
     return torch.where(rest >= drawn, chance, 0.0)
 
 
-def _mean(values: Tensor, units: Tensor, identities: Tensor, confidence: float) -> Estimate:
+def _mean(values: Tensor, units: Tensor, confidence: float) -> Estimate:
     """Return the mean with Wilson's interval, its variance from the deviations of whole identities."""
-    mean, count = float(values.mean()), int(identities.max()) + 1
-    sums = values.new_zeros(count).index_add_(0, units, values - mean)
-    present = len(torch.unique(units))
+    mean = float(values.mean())
+    present, numbers = torch.unique(units, return_inverse=True)
+    sums = torch.zeros_like(present, dtype=values.dtype).index_add_(0, numbers, values - mean)
+    present = len(sums)
     if present < 2:
         return Estimate(mean, note=f"{present} identities")
     variance = float(sums.square().sum()) / len(values) ** 2 * present / (present - 1)

@@ -65,18 +65,14 @@ class LabeledItems:
 
     def __init__(self, owner: str, items: Items, labels: Any, groups: Any, *, suffix: str = "") -> None:
         self._owner, self._items, self._suffix = owner, items, suffix
-        self._given = known_length(items)
-        labels = check_labels(owner, labels, self._given)
+        labels = check_labels(owner, labels, known_length(items))
         self._labeled = (labels != UNLABELED).nonzero()[:, 0]
         self._count = len(labels)
         self.labels = self.groups = labels[self._labeled]
         if len(self.labels) == 0:
             raise ValueError(f"{owner} expects labels of at least one item, got {len(labels)} labels of -1 (unlabeled)")
         if groups is not None:
-            try:
-                self.groups = check_labels(owner, groups, len(labels))[self._labeled]
-            except (TypeError, ValueError) as error:
-                raise type(error)(str(error).replace("labels", f"groups{suffix}").replace("label", "group")) from None
+            self.groups = _read_groups(owner, f"groups{suffix}", groups, len(labels), "item")[self._labeled]
             if (self.groups == UNLABELED).any():
                 raise ValueError(f"{owner} expects groups{suffix} of at least 0, got -1 for a labeled item")
 
@@ -130,6 +126,15 @@ def pair_up(
     return AllPairs(settings.owner, scorer, *sides, itself=itself, halved=itself and model.symmetric, progress=progress)
 
 
+def _read_groups(owner: str, name: str, groups: Any, count: int, of: str) -> Tensor:
+    """Return groups as `check_labels` returns labels. Its errors speak of groups, one for each item or pair."""
+    try:
+        return check_labels(owner, groups, count)
+    except (TypeError, ValueError) as error:
+        words = str(error).replace("labels", name).replace("label", "group").replace("item", of)
+        raise type(error)(words) from None
+
+
 class Units(NamedTuple):
     """How many units there are: groups that are resampled, and identities in them. Both are 0 if unknown."""
 
@@ -159,13 +164,8 @@ def score_trials(settings: Settings, scores: Any, y: Any, groups1: Any, groups2:
         raise TypeError(f"{owner} expects groups1 and groups2 together, got only one of them")
     if groups1 is None:
         return Trials(scores, same, torch.zeros(2, len(scores), dtype=torch.long, device=scores.device)), Units(0, 0)
-    groups = []
-    for name, given in (("groups1", groups1), ("groups2", groups2)):
-        try:
-            groups.append(check_labels(owner, given, len(scores)))
-        except (TypeError, ValueError) as error:
-            words = str(error).replace("labels", name).replace("label", "group").replace("item", "pair")
-            raise type(error)(words) from None
-    numbers, count = number_units(torch.cat(groups), settings.generator)
-    identities = len(torch.unique(torch.cat(groups)))
+    given = (("groups1", groups1), ("groups2", groups2))
+    groups = torch.cat([_read_groups(owner, name, value, len(scores), "pair") for name, value in given])
+    numbers, count = number_units(groups, settings.generator)
+    identities = len(torch.unique(groups))
     return Trials(scores, same, numbers.view(2, -1).to(scores.device)), Units(count, identities)

@@ -41,7 +41,8 @@ class Bins:
     """
 
     def __init__(self, scores: Tensor, positive: Tensor, most: int) -> None:
-        samples = [x.sort().values for x in (scores, scores, scores, positive)]
+        ordered = scores.sort().values
+        samples = (ordered, ordered, ordered, positive.sort().values)
         tail = 10 ** torch.linspace(0, -math.log10(len(scores)), most // 5, dtype=torch.float64)
         even = torch.linspace(0, 1, 2 * most // 5, dtype=torch.float64)
         shares = (even, 1 - tail, tail, even[::2])  # ranks, then decades of the highest and of the lowest scores
@@ -67,17 +68,16 @@ class FastBins(Bins):
 
     def __init__(self, scores: Tensor, positive: Tensor, most: int) -> None:
         super().__init__(scores, positive, most)
-        both = torch.cat([scores, positive])
-        low, middle, high = (both.sort().values[int(share * (len(both) - 1))] for share in (0.01, 0.5, 0.99))
+        both = torch.cat([scores, positive]).sort().values
+        low, middle, high = (both[int(share * (len(both) - 1))] for share in (0.01, 0.5, 0.99))
         self._middle, self._unit = middle, (high - low).clamp_min(middle.abs() * 1e-5 + 1e-30)
-        ends = (both.aminmax().max - middle, middle - both.aminmax().min)
+        ends = (both[-1] - middle, middle - both[0])
         self._squeezes = bool(max(ends) > WIDE * self._unit)
         reach = 1.0 if self._squeezes else 1.5 * float(max(ends) / self._unit)
         self._scale = CELLS / (2 * max(reach, 1e-3))
-        cells = self._cell(self.lower).long()
-        bins = torch.searchsorted(torch.unique(cells), torch.arange(CELLS, device=cells.device), right=True) - 1
+        first = torch.unique(self._cell(self.lower).long())
+        bins = torch.searchsorted(first, torch.arange(CELLS, device=first.device), right=True) - 1
         self._bin_of_cell = bins.clamp_min(0).int()
-        first = torch.unique(cells)
         self.lower = self._least_score(first)
 
     def _cell(self, scores: Tensor) -> Tensor:
@@ -127,6 +127,7 @@ class UnitTable:
     Attributes:
         negative: Counts `(G (G + 1) / 2, bins)`, a row for each unordered pair of units.
         positive: The same for positive pairs.
+        incidence: Where a unit is one of the two of a row `(G, rows)`, float64.
     """
 
     def __init__(self, units: int, bins: Bins, pairs: int) -> None:
@@ -140,13 +141,8 @@ class UnitTable:
             len(left), bins.count, dtype=torch.int32 if pairs < 2**31 else torch.int64, device=device
         )
         self.positive = torch.zeros_like(self.negative)
-
-    @property
-    def incidence(self) -> Tensor:
-        """Where a unit is one of the two of a row: `(G, rows)`, float64."""
-        units = torch.arange(self.units, device=self.left.device)[:, None]
-        inside: Tensor = (units == self.left) | (units == self.right)
-        return inside.double()
+        numbers = torch.arange(units, device=device)[:, None]
+        self.incidence: Tensor = ((numbers == left) | (numbers == right)).double()
 
     def add(self, scores: Tensor, left: Tensor, right: Tensor, same: Tensor) -> None:
         """Add pairs: their scores, the units of their items and whether they are the same, each `(n,)`."""

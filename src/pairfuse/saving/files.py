@@ -1,7 +1,6 @@
 """The files of a saved model: tensors as safetensors, everything else as JSON. Nothing in them is ever run."""
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from pairfuse.decisions.fields import without_nan
 from pairfuse.fusions import Fusion
 from pairfuse.fusions.identity import other_identity
 
@@ -119,15 +119,7 @@ def write_folder(folder: Path, tensors: Mapping[str, Tensor], config: dict[str, 
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """Return strict JSON: NaN, which it does not have, becomes null."""
-    return json.dumps(_without_nan(value), indent=indent, allow_nan=False, ensure_ascii=False)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(x) for key, x in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(x) for x in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return json.dumps(without_nan(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def from_json(owner: str, text: str | bytes) -> Any:

@@ -1,6 +1,5 @@
 """Which shrinkage is best on held-out identities, and how its scores become probabilities."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -24,6 +23,7 @@ class Method(Protocol):
     name: str
     shrinkages: list[float]
     features: int
+    refines: bool  # True if `refine` gives another solution than `solve`
 
     def read(self, embeddings: Tensor, labels: Tensor) -> Any:
         """Return the sums over a set of whole identities."""
@@ -43,6 +43,10 @@ class Method(Protocol):
 
     def condition(self, sums: Any, shrinkage: float) -> float:
         """Return the condition of what is solved."""
+        ...
+
+    def unlearned(self) -> Any:
+        """Return the fusion as it is built, if that is not the solution of the last shrinkage; otherwise None."""
         ...
 
 
@@ -96,9 +100,10 @@ def choose(
         calibrated: If False, slope and intercept are 1 and 0.
     """
     placements, scores, trains = Placements(), [], []
+    built = method.unlearned()
     for k, fold in enumerate(folds):
         train = total([other.sums for m, other in enumerate(folds) if m != k])
-        solutions = [method.solve(train, shrinkages), *_unlearned(method)]
+        solutions = [method.solve(train, shrinkages), *([] if built is None else [built])]
         found = torch.cat([x.scores(fold.pairs) for x in solutions], 1)
         placements.add(found, fold.held)
         scores.append(found)
@@ -112,20 +117,13 @@ def choose(
         return Choice(place, auc.tolist(), gain_error, 1.0, 0.0)
     final = []
     for fold, train, found in zip(folds, trains, scores, strict=True):
-        refined = place < len(shrinkages) and hasattr(method, "generator")
+        refined = place < len(shrinkages) and method.refines
         final.append(method.refine(train, shrinkages[place]).scores(fold.pairs)[:, 0] if refined else found[:, place])
-    kinds = [[x[: fold.held.same] for x, fold in zip(final, folds, strict=True)]]
-    kinds.append([x[fold.held.same :] for x, fold in zip(final, folds, strict=True)])
-    return Choice(place, auc.tolist(), gain_error, *fit_platt(*(torch.cat(x) for x in kinds)))
+    return Choice(place, auc.tolist(), gain_error, *fit_platt(*by_kind(final, folds)))
 
 
-def scored(solution: Solution, fold: Fold) -> tuple[Tensor, Tensor]:
-    """Return the scores of the first shrinkage, of same and of different pairs."""
-    found = solution.scores(fold.pairs)[:, 0]
-    return found[: fold.held.same], found[fold.held.same :]
-
-
-def _unlearned(method: Method) -> list[Solution]:
-    """Return the fusion as it is built, if this is not the last shrinkage."""
-    make: Callable[[], Solution] | None = getattr(method, "unlearned", None)
-    return [] if make is None else [make()]
+def by_kind(scores: list[Tensor], folds: list[Fold]) -> tuple[Tensor, Tensor]:
+    """Return the scores of all same and of all different pairs, given those of the pairs of each fold `(P,)`."""
+    parts = [x.tensor_split([fold.held.same]) for x, fold in zip(scores, folds, strict=True)]
+    same, different = (torch.cat(x) for x in zip(*parts, strict=True))
+    return same, different

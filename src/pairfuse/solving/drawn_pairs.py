@@ -52,6 +52,7 @@ class DrawnPairsMethod:
 
     name = "logistic regression on drawn pairs"
     shrinkages = list(SHRINKAGES)
+    refines = True
 
     def __init__(self, fusion: Fusion, prior: float, scale: float, generator: Generator, pairs_per_item: float) -> None:
         self.fusion = copy.deepcopy(fusion).double().eval().requires_grad_(False)
@@ -104,6 +105,9 @@ class DrawnPairsMethod:
     def solve(self, drawn: Drawn, shrinkages: list[float]) -> Directions:
         """Return the least-squares solution for each shrinkage."""
         return self.problem(drawn).directions(shrinkages)
+
+    def unlearned(self) -> None:
+        """Return None: this is the solution of the last shrinkage."""
 
     def condition(self, drawn: Drawn, shrinkage: float) -> float:
         """Return the condition of the linear system."""

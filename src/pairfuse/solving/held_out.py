@@ -65,8 +65,8 @@ def draw_held_out(labels: Tensor, inside: Tensor, generator: Generator, features
     pairs = max(1000, min(PAIRS, NUMBERS // features))
     positions = inside.nonzero()[:, 0]
     _, identity, sizes = torch.unique(labels[positions], return_inverse=True, return_counts=True)
-    positions = positions[torch.randperm(len(positions), generator=generator)]
-    identity = torch.unique(labels[positions], return_inverse=True)[1]
+    mixed = torch.randperm(len(positions), generator=generator)
+    positions, identity = positions[mixed], identity[mixed]
     rank = torch.randperm(len(sizes), generator=generator)
     rank = rank + len(sizes) * (sizes == 1)  # identities without a pair last
     order = rank[identity].argsort(stable=True)

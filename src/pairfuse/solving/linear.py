@@ -138,6 +138,7 @@ class MomentMethod:
 
     name = "least squares over all pairs"
     shrinkages = list(SHRINKAGES)
+    refines = False
 
     def __init__(self, fusion: Fusion, prior: float, scale: float, origin: Tensor) -> None:
         self.plan = TermPlan(fusion, origin)
@@ -159,6 +160,9 @@ class MomentMethod:
     def solve(self, moments: PairMoments, shrinkages: list[float]) -> Directions:
         """Return the solution for each shrinkage."""
         return self.problem(moments).directions(shrinkages)
+
+    def unlearned(self) -> None:
+        """Return None: this is the solution of the last shrinkage."""
 
     def condition(self, moments: PairMoments, shrinkage: float) -> float:
         """Return the condition of the linear system."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from pairfuse._checks import check_finite
+from pairfuse._checks import UNLABELED, check_finite
 from pairfuse.solving.sums import whole_batches
 
 READ = 16384  # items of a data set that are in memory at a time
@@ -28,12 +28,12 @@ class Embeddings:
 
     def peek(self) -> Tensor:
         """Return the embeddings of some labeled items."""
-        labeled = (self._labels >= 0).nonzero()[:, 0]
+        labeled = (self._labels != UNLABELED).nonzero()[:, 0]
         return self._embeddings[labeled[:: max(1, len(labeled) // 4096)].to(self._embeddings.device)]
 
     def parts(self, inside: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield embeddings and labels of those items that are inside, in parts with whole identities."""
-        yield self._embeddings, torch.where(inside, self._labels, -1)
+        yield self._embeddings, torch.where(inside, self._labels, UNLABELED)
 
     def rows(self, positions: Tensor) -> Tensor:
         """Return the embeddings of some items in float64."""
@@ -61,7 +61,7 @@ class StreamedEmbeddings:
 
     def peek(self) -> Tensor:
         """Return the embeddings of the items that are read first."""
-        batch = next(self._batches(self._fold == self._fold[self._labels >= 0].min()))
+        batch = next(self._batches(self._fold == self._fold[self._labels != UNLABELED].min()))
         self._first = batch, self._read(batch)
         return self._first[1]
 
@@ -85,7 +85,7 @@ class StreamedEmbeddings:
 
     def _batches(self, inside: Tensor) -> Iterator[Tensor]:
         """Yield the positions of items of whole identities."""
-        positions = (inside & (self._labels >= 0)).nonzero()[:, 0]
+        positions = (inside & (self._labels != UNLABELED)).nonzero()[:, 0]
         positions = positions[self._labels[positions].argsort(stable=True)]
         sizes = torch.unique_consecutive(self._labels[positions], return_counts=True)[1]
         ends = sizes.cumsum(0)

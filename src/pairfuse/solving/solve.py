@@ -9,16 +9,17 @@ from torch import Generator, Tensor, nn
 from pairfuse._checks import UNLABELED, check_int, check_labels, check_probability, check_share
 from pairfuse._layers import is_altered, is_linear, layers_of
 from pairfuse._starting import scale_of
+from pairfuse.decisions.decision import logit
 from pairfuse.fusions import Fusion, Quadratic
 from pairfuse.fusions.base import computes_as
 from pairfuse.solving.calibrating import fit_platt
-from pairfuse.solving.choosing import Choice, Fold, Method, choose, scored, total
+from pairfuse.solving.choosing import Choice, Fold, Method, by_kind, choose, total
 from pairfuse.solving.drawn_pairs import MAX_NUMBERS, DrawnPairsMethod
 from pairfuse.solving.held_out import draw_held_out, fold_of_items
 from pairfuse.solving.linear import MomentMethod
 from pairfuse.solving.reading import Embeddings, StreamedEmbeddings
 from pairfuse.solving.report import SolvedHead
-from pairfuse.solving.two_covariance import TwoCovarianceMethod, log_odds
+from pairfuse.solving.two_covariance import Forms, TwoCovarianceMethod
 
 FOLDS = 5
 
@@ -130,17 +131,17 @@ def solve(method: Method, folds: list[Fold], shrinkage: float | None, *, calibra
     if len(folds) > 1:
         choice = choose(method, folds, tried, forced=shrinkage is not None, calibrated=calibrated)
         place = choice.place
-    make: Any = getattr(method, "unlearned", None)
-    kept = make is not None and (place == len(tried) or (choice is None and shrinkage is None))
+    unlearned = method.unlearned()
+    kept = unlearned is not None and (place == len(tried) or (choice is None and shrinkage is None))
     chosen = 1.0 if kept else tried[place]
-    solution = make() if kept else method.refine(sums, chosen)
+    solution = unlearned if kept else method.refine(sums, chosen)
     slope, intercept = (1.0, 0.0) if choice is None else (choice.slope, choice.intercept)
     if calibrated and (choice is None or slope <= 0):
-        kinds = [torch.cat(x) for x in zip(*(scored(solution, fold) for fold in folds), strict=True)]
+        kinds = by_kind([solution.scores(fold.pairs)[:, 0] for fold in folds], folds)
         slope, intercept = fit_platt(*kinds)
         if slope <= 0:  # even these pairs are ordered the wrong way round
             slope, intercept = 1 / float(torch.cat(kinds).std().clamp_min(1e-12)), 0.0
-    return Solved(solution, choice, chosen, kept or (make is None and chosen == 1), slope, intercept, sums)
+    return Solved(solution, choice, chosen, kept or (unlearned is None and chosen == 1), slope, intercept, sums)
 
 
 @torch.no_grad()
@@ -148,8 +149,8 @@ def write_solution(model: Any, solved: Solved, scale: Tensor, prior: float) -> N
     """Set the head of a comparator, and P, Q and center of a quadratic form."""
     layer = linear_head("solve_head", model)
     solution = solved.solution
-    bias = solved.intercept + log_odds(prior)
-    if hasattr(solution, "p"):
+    bias = solved.intercept + logit(prior)
+    if isinstance(solution, Forms):
         width = solution.p.shape[-1]
         fusion = model.fusion
         fusion.p.copy_(solution.p[0] * width)

@@ -1,6 +1,5 @@
 """The two-covariance model (PLDA) for the fusion `quadratic`: its log-likelihood ratio in closed form."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -126,6 +125,7 @@ class TwoCovarianceMethod:
 
     name = "two-covariance model"
     shrinkages = list(SHRINKAGES)
+    refines = False
 
     def __init__(self, scale: float, origin: Tensor) -> None:
         self.scale, self.origin = scale, origin
@@ -173,8 +173,3 @@ class TwoCovarianceMethod:
         width = len(self.origin)
         p = torch.eye(width).to(self.origin)[None] * (2 / width)
         return Forms(p, -p, torch.zeros_like(self.origin)[None], p.new_zeros(1), self.scale)
-
-
-def log_odds(prior: float) -> float:
-    """Return log(prior / (1 − prior))."""
-    return math.log(prior) - math.log1p(-prior)
